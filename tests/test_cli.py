@@ -1,0 +1,135 @@
+"Wrong input exits with 2 and one line that names it; help needs no torch."
+import os
+import subprocess
+import sys
+
+import pytest
+
+from defect_lora.cables import draw_cable, write_cables
+
+
+def run(*argv, path=None):
+    "The command in a process of its own: (exit code, standard output, lines of standard error)."
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH", "")])), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-m", "defect_lora.cli", *map(str, argv)], capture_output=True, text=True, env=env, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+def refused(*argv, path=None):
+    "The one line of a command that exits with 2."
+    code, out, err = run(*argv, path=path)
+    assert code == 2, (code, out, err)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1 and "Traceback" not in err, err
+    return lines[0]
+
+
+def folder_per_class(root, names, count=2):
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            draw_cable("good", i, 64)[0].save(root / name / f"{i}.png")
+    return root
+
+
+def train(data, out, **more):
+    flags = [f"--{key}={value}" for key, value in {"base": "tiny", "recipe": "tuned", "size": 64, "epochs": 1, "per-class": 2, **more}.items()]
+    return ["train", "--data", data, "--out", out, *flags]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    write_cables(folder / "data", per_class=2, size=64)
+    code, out, err = run(*train(folder / "data", folder / "run"))
+    assert code == 0, err
+    assert str(folder / "run") in out
+    return folder
+
+
+def test_missing_folder(tmp_path):
+    assert "nowhere" in refused(*train(tmp_path / "nowhere", tmp_path / "run"))
+
+
+def test_empty_class(tmp_path):
+    data = folder_per_class(tmp_path / "data", ["crack", "good"])
+    (data / "scratch").mkdir()
+    assert "scratch" in refused(*train(data, tmp_path / "run"))
+
+
+def test_text_named_png(tmp_path):
+    data = folder_per_class(tmp_path / "data", ["crack", "good"])
+    (data / "crack" / "0.png").write_text("not an image")
+    assert "0.png" in refused(*train(data, tmp_path / "run"))
+
+
+def test_every_bad_file_is_listed(tmp_path):
+    data = folder_per_class(tmp_path / "data", ["crack", "good"])
+    (data / "crack" / "0.png").write_text("not an image")
+    (data / "good" / "1.png").write_bytes(b"")
+    line = refused(*train(data, tmp_path / "run"))
+    assert "0.png" in line and "1.png" in line
+
+
+def test_one_class_only(tmp_path):
+    data = folder_per_class(tmp_path / "data", ["crack"])
+    assert "crack" in refused(*train(data, tmp_path / "run"))
+
+
+def test_unknown_base(tmp_path):
+    data = folder_per_class(tmp_path / "data", ["crack", "good"])
+    line = refused(*train(data, tmp_path / "run", base="sd99"))
+    assert "sd99" in line and "tiny" in line
+
+
+def test_torchvision_that_does_not_fit(tmp_path):
+    stub = tmp_path / "stub" / "torchvision"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    data = folder_per_class(tmp_path / "data", ["crack", "good"])
+    for command in (train(data, tmp_path / "run"), ["evaluate", "--real", data, "--fake", data, "--out", tmp_path / "report"]):
+        line = refused(*command, path=tmp_path / "stub")
+        assert "torchvision" in line and "nms" in line and "pip install" in line
+
+
+def test_unknown_class_in_generate(trained, tmp_path):
+    line = refused("generate", "--run", trained / "run", "--out", tmp_path / "out", "--classes", "good,rusty")
+    assert "rusty" in line and "bent_wire" in line
+
+
+def test_generate_without_a_model(tmp_path):
+    assert "nowhere" in refused("generate", "--run", tmp_path / "nowhere", "--out", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused("generate", "--run", tmp_path / "empty", "--out", tmp_path / "out")
+
+
+def test_run_of_another_configuration(trained):
+    line = refused(*train(trained / "data", trained / "run", rank=2))
+    assert "rank: 2 instead of 16" in line
+
+
+def test_wrong_values(tmp_path):
+    data = folder_per_class(tmp_path / "data", ["crack", "good"])
+    assert "batch_size" in refused(*train(data, tmp_path / "run"), "--batch-size", "0")
+    assert "rank" in refused(*train(data, tmp_path / "run"), "--rank", "many")
+    assert "recipe" in refused("train", "--data", data, "--out", tmp_path / "run", "--recipe", "none")
+
+
+def test_out_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    data = folder_per_class(tmp_path / "data", ["crack", "good"])
+    assert "file" in refused("data", "--out", tmp_path / "file")
+    assert "file" in refused(*train(data, tmp_path / "file"))
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in ("demo", "data", "train", "generate", "evaluate"))])
+def test_help_needs_no_torch(argv):
+    probe = f"import sys; from defect_lora.cli import main; code = main({argv!r}); assert 'torch' not in sys.modules; sys.exit(code)"
+    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
+
+
+def test_training_again_goes_on(trained):
+    "A finished run is not trained twice."
+    before = (trained / "run" / "metrics.jsonl").read_text()
+    code, out, err = run(*train(trained / "data", trained / "run"))
+    assert code == 0 and (trained / "run" / "metrics.jsonl").read_text() == before
