@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['image_card', 'GenerateWidget']
 
-# %% ../nbs/08_widgets.ipynb #40a2c647
+# %% ../nbs/08_widgets.ipynb #d50a46f9
 import html
 import io
 import logging
 
 import ipywidgets
-import torch
 
-# %% ../nbs/08_widgets.ipynb #a52825ee
+# %% ../nbs/08_widgets.ipynb #b496bfea
 def image_card(
     image,  # a PIL image
     caption:str,  # text under it
@@ -25,7 +24,7 @@ def image_card(
     picture = ipywidgets.Image(value=buffer.getvalue(), format="png", layout=ipywidgets.Layout(width=f"{width}px", height="auto"))
     return ipywidgets.VBox([picture, ipywidgets.Label(caption)], layout=ipywidgets.Layout(margin="4px"))
 
-# %% ../nbs/08_widgets.ipynb #98404608
+# %% ../nbs/08_widgets.ipynb #0a4f0e17
 class GenerateWidget(ipywidgets.VBox):
     "A panel that draws images of a class with a pipeline."
     def __init__(self,
@@ -77,8 +76,7 @@ class GenerateWidget(ipywidgets.VBox):
     ):
         "Draw one batch and add it to the grid."
         images = self.pipeline([class_name] * len(seeds), num_inference_steps=self.num_inference_steps,
-                               guidance_scale=self.guidance.value, callback_on_step_end=self.count_step, progress=False,
-                               generator=[torch.Generator().manual_seed(s) for s in seeds]).images
+                               guidance_scale=self.guidance.value, callback_on_step_end=self.count_step, progress=False, seeds=seeds).images
         self.images += images
         self.grid.children += tuple(image_card(im, f"{class_name}, seed {s}") for im, s in zip(images, seeds))
 

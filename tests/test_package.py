@@ -1,10 +1,10 @@
 "The package as it is shipped: metadata, what the wheel holds, and that the wheel works outside the checkout."
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from configparser import ConfigParser
 from email.parser import Parser
@@ -90,8 +90,8 @@ def test_installed_wheel_draws_data_and_loads_the_tiny_base(installed, tmp_path)
     python(installed / "bin" / "defect-lora", "data", "--out", out, "--per-class", 1, "--size", 64,
            PYTHONPATH=str(installed))
     assert len(list((out / "DS-MVTec" / "cable" / "image").glob("*/*.png"))) == 9
-    code = "from defect_lora.base import load_base; base = load_base('tiny'); print(base.folder)"
-    assert str(installed) in python("-c", code, PYTHONPATH=str(installed), HF_HUB_OFFLINE="1")
+    code = "from defect_lora.base import load_base; print(load_base('tiny').source)"
+    assert python("-c", code, PYTHONPATH=str(installed), HF_HUB_OFFLINE="1").startswith(str(installed))
 
 
 def test_light_modules_do_not_import_torch():
@@ -101,12 +101,13 @@ def test_light_modules_do_not_import_torch():
 
 
 def seconds(*arguments):
-    "The best of three runs."
+    "Processor time, the best of three runs: a busy machine does not lengthen it."
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         python(*arguments, PYTHONPATH=str(ROOT))
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return min(times)
 
 
