@@ -12,7 +12,7 @@ __all__ = ['conv_block', 'TinyFeatures', 'save_tiny_features', 'load_tiny_featur
            'percent', 'verdict', 'cautions', 'contact_sheet', 'number', 'total_rows', 'class_rows', 'markdown_table',
            'html_table', 'report_markdown', 'report_html', 'write_report']
 
-# %% ../nbs/06_evaluator.ipynb #56ade6e2
+# %% ../nbs/06_evaluator.ipynb #ce4b147c
 import base64
 import html
 import io
@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 from .images import InputError, image_grid, list_images, open_image, read_provenance, write_atomically
 from .dataset import DefectSpectrumDataset, fit_image
 
-# %% ../nbs/06_evaluator.ipynb #59876f47
+# %% ../nbs/06_evaluator.ipynb #387867b5
 def conv_block(
     channels_in:int,  # channels of the input
     channels_out:int,  # channels of the output, a multiple of 8
@@ -45,7 +45,7 @@ def conv_block(
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),
                          nn.GroupNorm(8, channels_out), nn.SiLU())
 
-# %% ../nbs/06_evaluator.ipynb #1ef78e0c
+# %% ../nbs/06_evaluator.ipynb #5703ad42
 class TinyFeatures(nn.Module):
     "A small network whose pooled maps are the features of the tiny world: (B, 3, 128, 128) in [-1, 1] to (B, 256)."
     def __init__(self,
@@ -68,7 +68,7 @@ class TinyFeatures(nn.Module):
             x = x + same(x)
         return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
 
-# %% ../nbs/06_evaluator.ipynb #9cf331d0
+# %% ../nbs/06_evaluator.ipynb #e6d84308
 def save_tiny_features(
     model:TinyFeatures,  # the trained network
     folder,  # where config.json and model.safetensors go
@@ -80,7 +80,7 @@ def save_tiny_features(
     (folder/"config.json").write_text(json.dumps(model.config, indent=2))
     return folder
 
-# %% ../nbs/06_evaluator.ipynb #3163b9de
+# %% ../nbs/06_evaluator.ipynb #15289fce
 def load_tiny_features(
     folder=None,  # None takes the network inside the package
 )->TinyFeatures:  # in evaluation mode
@@ -91,7 +91,7 @@ def load_tiny_features(
     model.load_state_dict(load_file(folder/"model.safetensors"))
     return model.eval().requires_grad_(False)
 
-# %% ../nbs/06_evaluator.ipynb #3131b886
+# %% ../nbs/06_evaluator.ipynb #4ff72968
 @dataclass
 class Features:
     "A named network that turns pixels into features."
@@ -99,7 +99,7 @@ class Features:
     size:int  # pixels of a side that it wants
     network:object  # a function of (B, 3, size, size) in [-1, 1]
 
-# %% ../nbs/06_evaluator.ipynb #23b9c1e5
+# %% ../nbs/06_evaluator.ipynb #6bcd2915
 def inception_is_reachable(
     timeout:float=5,  # seconds to wait for an answer
 )->bool:  # whether the weights are here or a download can start
@@ -110,7 +110,7 @@ def inception_is_reachable(
     except OSError: return False
     return True
 
-# %% ../nbs/06_evaluator.ipynb #506a190b
+# %% ../nbs/06_evaluator.ipynb #089a80bb
 def inception_features(
     device="cpu",  # where it computes
 )->Features:  # 2048 features of a 299 px picture
@@ -124,7 +124,7 @@ def inception_features(
         raise InputError(f"features 'inception': the weights could not be loaded ({type(e).__name__}: {e}); use features 'tiny'") from e
     return Features("inception", 299, lambda x: extract((x + 1) * 127.5))
 
-# %% ../nbs/06_evaluator.ipynb #4d3e05ad
+# %% ../nbs/06_evaluator.ipynb #2fe5ee10
 def load_features(
     name="tiny",  # "tiny", "inception" or a Features
     device=None,  # None takes the GPU if there is one
@@ -137,16 +137,16 @@ def load_features(
     network = load_tiny_features().to(device)
     return Features("tiny", network.config["size"], lambda x: network(x.to(device)))
 
-# %% ../nbs/06_evaluator.ipynb #cb8ee03d
+# %% ../nbs/06_evaluator.ipynb #820a88c0
 def choose_features(
     fake_paths:list,  # the generated images
 )->str:  # "tiny" or "inception"
     "The features that suit these images: tiny for the tiny base or without a network, else inception."
-    made_by = read_provenance(fake_paths[0]) if fake_paths else {}
-    if "tiny" in str((made_by or {}).get("model", "")) or (made_by or {}).get("base") == "tiny": return "tiny"
+    made_by = (read_provenance(fake_paths[0]) if fake_paths else None) or {}
+    if made_by.get("model") == "tiny": return "tiny"
     return "inception" if inception_is_reachable() else "tiny"
 
-# %% ../nbs/06_evaluator.ipynb #a75c9c21
+# %% ../nbs/06_evaluator.ipynb #dac4e00b
 def square_pixels(
     source,  # a path or a PIL image
     size:int,  # pixels of a side
@@ -156,7 +156,7 @@ def square_pixels(
     image = fit_image(image, size, "pad")
     return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1)
 
-# %% ../nbs/06_evaluator.ipynb #6365c64f
+# %% ../nbs/06_evaluator.ipynb #c91c7120
 @torch.no_grad()
 def extract_features(
     sources:list,  # paths or PIL images
@@ -171,7 +171,7 @@ def extract_features(
             for b in tqdm(batches, desc=f"features ({features.name})", disable=not progress)]
     return torch.cat(rows) if rows else torch.zeros(0, 0, dtype=torch.float64)
 
-# %% ../nbs/06_evaluator.ipynb #39720acd
+# %% ../nbs/06_evaluator.ipynb #4a3b89d2
 def centred_factor(
     rows:torch.Tensor,  # (n, d) features
 )->torch.Tensor:  # (min(n, d), d): F with F.T @ F the covariance
@@ -179,7 +179,7 @@ def centred_factor(
     factor = (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
     return torch.linalg.qr(factor, mode="r")[1] if len(rows) > rows.shape[1] else factor
 
-# %% ../nbs/06_evaluator.ipynb #723b23d1
+# %% ../nbs/06_evaluator.ipynb #6a890b3d
 def frechet_distance(
     a,  # (n, d) features
     b,  # (m, d) features
@@ -191,7 +191,7 @@ def frechet_distance(
     means = (a.mean(0) - b.mean(0)).square().sum()
     return float(means + fa.square().sum() + fb.square().sum() - 2 * torch.linalg.svdvals(fa @ fb.T).sum())
 
-# %% ../nbs/06_evaluator.ipynb #834c2867
+# %% ../nbs/06_evaluator.ipynb #06f9667f
 def polynomial_kernel(
     a:torch.Tensor,  # (n, d) features
     b:torch.Tensor,  # (m, d) features
@@ -199,7 +199,7 @@ def polynomial_kernel(
     "The kernel of KID, (a.b / d + 1) ** 3."
     return (a @ b.T / a.shape[1] + 1) ** 3
 
-# %% ../nbs/06_evaluator.ipynb #a377a398
+# %% ../nbs/06_evaluator.ipynb #8004900b
 def weighted_mmd(
     kaa:torch.Tensor,  # (n, n) kernel among the first set
     kbb:torch.Tensor,  # (m, m) kernel among the second set
@@ -213,7 +213,7 @@ def weighted_mmd(
         return pairs / (w.sum(1).square() - w.square().sum(1))
     return within(kaa, wa) + within(kbb, wb) - 2 * ((wa @ kab) * wb).sum(1) / (wa.sum(1) * wb.sum(1))
 
-# %% ../nbs/06_evaluator.ipynb #5fc0cdb3
+# %% ../nbs/06_evaluator.ipynb #6f7ca953
 def bootstrap_weights(
     n:int,  # images in the set
     draws:int,  # how many samples of n with replacement
@@ -223,7 +223,7 @@ def bootstrap_weights(
     picks = torch.randint(n, (draws, n), generator=generator)
     return torch.zeros(draws, n, dtype=torch.float64).scatter_add_(1, picks, torch.ones(draws, n, dtype=torch.float64))
 
-# %% ../nbs/06_evaluator.ipynb #3e7546af
+# %% ../nbs/06_evaluator.ipynb #40b651dc
 def kernel_distance(
     a,  # (n, d) features
     b,  # (m, d) features
@@ -241,7 +241,7 @@ def kernel_distance(
     draws = weighted_mmd(*kernels, *(bootstrap_weights(len(x), n_subsets, generator) for x in (a, b)))
     return (value, *interval_around(value, draws))
 
-# %% ../nbs/06_evaluator.ipynb #e757ebbe
+# %% ../nbs/06_evaluator.ipynb #5124e536
 def take(
     rows:torch.Tensor,  # (n, d)
     most:int,  # rows to keep
@@ -250,17 +250,18 @@ def take(
     "A seeded choice of rows, all of them where there are no more."
     return rows if len(rows) <= most else rows[torch.randperm(len(rows), generator=generator)[:most]]
 
-# %% ../nbs/06_evaluator.ipynb #b6e7e242
+# %% ../nbs/06_evaluator.ipynb #21c7d820
 def interval_around(
     value:float,  # the estimate from all images
     draws:torch.Tensor,  # its bootstrap draws
-)->tuple:  # low, high
+)->tuple:  # low, high; None, None where too few draws are numbers
     "The 95 % interval: the spread of the draws, moved to the value."
     draws = draws[draws.isfinite()]
+    if len(draws) < 20: return None, None
     low, high = torch.quantile(draws - draws.mean(), torch.tensor([.025, .975], dtype=draws.dtype)).tolist()
     return value + low, value + high
 
-# %% ../nbs/06_evaluator.ipynb #ce4384db
+# %% ../nbs/06_evaluator.ipynb #2ff5ecee
 def split_halves(
     labels:torch.Tensor,  # (n,) class ids
     generator:torch.Generator,  # where the randomness comes from
@@ -271,7 +272,7 @@ def split_halves(
     order = order[torch.argsort(rank[labels[order]], stable=True)]
     return order[::2], order[1::2][torch.randperm(len(order[1::2]), generator=generator)]
 
-# %% ../nbs/06_evaluator.ipynb #6a511a62
+# %% ../nbs/06_evaluator.ipynb #53d0850d
 def real_floor(
     distance,  # a function of two feature matrices that returns a number
     real:torch.Tensor,  # (n, d) features
@@ -292,7 +293,7 @@ def real_floor(
     return dict(floor=float(np.mean(floors)), floor_high=float(np.quantile(floors, .95)),
                 value_at_floor_size=float(np.mean(values)), n_floor=[len(one), n])
 
-# %% ../nbs/06_evaluator.ipynb #4ee67963
+# %% ../nbs/06_evaluator.ipynb #b6b51990
 def measure_fid(
     real:torch.Tensor,  # (n, d) features
     fake:torch.Tensor,  # (m, d) features
@@ -308,7 +309,7 @@ def measure_fid(
     low, high = interval_around(value, torch.tensor([frechet_distance(pick(real), pick(fake)) for _ in range(draws)]))
     return dict(value=value, low=max(low, 0.), high=high, **real_floor(frechet_distance, real, fake, labels, seed=seed))
 
-# %% ../nbs/06_evaluator.ipynb #291ce8ae
+# %% ../nbs/06_evaluator.ipynb #423cd1b4
 def measure_kid(
     real:torch.Tensor,  # (n, d) features
     fake:torch.Tensor,  # (m, d) features
@@ -318,15 +319,15 @@ def measure_kid(
     "KID with its interval beside its floor."
     if min(len(real), len(fake)) < 2: return no_measure()
     value, low, high = kernel_distance(real, fake, seed=seed)
-    plain = lambda a, b: kernel_distance(a, b, n_subsets=2)[0]
+    plain = lambda a, b: kernel_distance(a, b, n_subsets=1)[0]
     return dict(value=value, low=low, high=high, **real_floor(plain, real, fake, labels, seed=seed))
 
-# %% ../nbs/06_evaluator.ipynb #64e57194
+# %% ../nbs/06_evaluator.ipynb #844384d2
 def no_measure()->dict:  # value, low, high and floor, all None
     "What stands where a number cannot be had."
     return dict(value=None, low=None, high=None, floor=None)
 
-# %% ../nbs/06_evaluator.ipynb #88f1e41b
+# %% ../nbs/06_evaluator.ipynb #f519051e
 def split_parameters(
     flat:torch.Tensor,  # ((d + 1) * classes,)
     num_classes:int,  # how many classes there are
@@ -334,7 +335,7 @@ def split_parameters(
     "Weight and bias out of one vector, as the optimizer holds them."
     return flat[:-num_classes].reshape(-1, num_classes), flat[-num_classes:]
 
-# %% ../nbs/06_evaluator.ipynb #bf20a3bc
+# %% ../nbs/06_evaluator.ipynb #f89723aa
 def classifier_loss(
     flat:torch.Tensor,  # ((d + 1) * classes,) parameters
     x:torch.Tensor,  # (n, d) standardized features
@@ -349,7 +350,7 @@ def classifier_loss(
     gradient = torch.cat([(x.T @ error + weight / len(x)).flatten(), error.sum(0)])
     return float(loss), gradient.numpy()
 
-# %% ../nbs/06_evaluator.ipynb #f199eff4
+# %% ../nbs/06_evaluator.ipynb #474be5d9
 def fit_classifier(
     rows:torch.Tensor,  # (n, d) features of real images
     labels:torch.Tensor,  # (n,) class ids
@@ -365,7 +366,7 @@ def fit_classifier(
     weight, bias = split_parameters(torch.from_numpy(flat), num_classes)
     return lambda new: ((new - mean) / std @ weight + bias).argmax(1)
 
-# %% ../nbs/06_evaluator.ipynb #a87abd34
+# %% ../nbs/06_evaluator.ipynb #c5b1e0d3
 def cross_validated(
     rows:torch.Tensor,  # (n, d) features of real images
     labels:torch.Tensor,  # (n,) class ids
@@ -383,7 +384,7 @@ def cross_validated(
         predicted[fold == f] = fit_classifier(rows[fold != f], labels[fold != f], num_classes)(rows[fold == f])
     return predicted
 
-# %% ../nbs/06_evaluator.ipynb #3fc544e3
+# %% ../nbs/06_evaluator.ipynb #a356fbeb
 def share_interval(
     hits:int,  # how many
     n:int,  # of how many
@@ -395,7 +396,7 @@ def share_interval(
     scale = 1 + z * z / n
     return dict(value=p, low=max(0., (middle - half) / scale), high=min(1., (middle + half) / scale))
 
-# %% ../nbs/06_evaluator.ipynb #a709a36f
+# %% ../nbs/06_evaluator.ipynb #7dcb6ec8
 def class_accuracy(
     real:torch.Tensor,  # (n, d) features
     real_labels:torch.Tensor,  # (n,) class ids
@@ -409,7 +410,7 @@ def class_accuracy(
     folds = min(5, fewest)
     return given, cross_validated(real, real_labels, num_classes, folds) if folds > 1 else None
 
-# %% ../nbs/06_evaluator.ipynb #545044c7
+# %% ../nbs/06_evaluator.ipynb #dd75af27
 def labelled_images(
     source,  # a folder, or a DefectSpectrumDataset
     category:str=None,  # which product, where a folder holds several
@@ -422,7 +423,7 @@ def labelled_images(
     if pairs: return [p for p, _ in pairs], [name for _, name in pairs]
     return labelled_images(DefectSpectrumDataset(folder, category=category))
 
-# %% ../nbs/06_evaluator.ipynb #d6ee361b
+# %% ../nbs/06_evaluator.ipynb #3904a517
 @dataclass
 class Report:
     "What was measured, and the images it was measured on."
@@ -443,7 +444,7 @@ class Report:
 
     def _repr_markdown_(self): return report_markdown(self)
 
-# %% ../nbs/06_evaluator.ipynb #0331b365
+# %% ../nbs/06_evaluator.ipynb #fd7fb3e1
 @contextmanager
 def one_thread():
     "Let torch use one thread: for matrices of this size more threads only wait for each other."
@@ -452,7 +453,7 @@ def one_thread():
     try: yield
     finally: torch.set_num_threads(before)
 
-# %% ../nbs/06_evaluator.ipynb #2a1156f4
+# %% ../nbs/06_evaluator.ipynb #778390e3
 class Evaluator:
     "Judge generated images against real ones."
     def __init__(self,
@@ -511,7 +512,7 @@ class Evaluator:
         pick = lambda paths, names, name: [p for p, n in zip(paths, names) if n == name]
         return {c: (pick(self.real_paths, self.real_names, c), pick(self.fake_paths, self.fake_names, c)) for c in self.classes}
 
-# %% ../nbs/06_evaluator.ipynb #90a20a8f
+# %% ../nbs/06_evaluator.ipynb #f95c19f3
 def measure_part(
     real:torch.Tensor,  # (n, d) features
     fake:torch.Tensor,  # (m, d) features
@@ -527,7 +528,7 @@ def measure_part(
     return dict(n_real=len(real), n_fake=len(fake), fid=measure_fid(real, fake, real_labels, seed=seed),
                 kid=measure_kid(real, fake, real_labels, seed=seed), class_accuracy=accuracy)
 
-# %% ../nbs/06_evaluator.ipynb #c76807f5
+# %% ../nbs/06_evaluator.ipynb #a970f525
 def taken_for(
     given:torch.Tensor,  # class ids that fakes of one class were given
     classes:list,  # class names
@@ -536,14 +537,14 @@ def taken_for(
     counts = torch.bincount(given, minlength=len(classes)).tolist()
     return {name: n for n, name in sorted(zip(counts, classes), key=lambda p: (-p[0], p[1])) if n}
 
-# %% ../nbs/06_evaluator.ipynb #4042b383
+# %% ../nbs/06_evaluator.ipynb #ef53678e
 def percent(
     share,  # between 0 and 1, or None
 )->str:  # "74 %" or "n/a"
     "A share in words."
     return "n/a" if share is None else f"{100 * share:.0f} %"
 
-# %% ../nbs/06_evaluator.ipynb #b39a01db
+# %% ../nbs/06_evaluator.ipynb #6a641fbb
 def verdict(
     total:dict,  # what measure_part says of all images
     per_class:dict,  # the same of each class
@@ -565,7 +566,7 @@ def verdict(
             f"(chance {percent(chance)}, unseen real images {percent(accuracy['floor'])}), and {told}."
             + (f" No generated images of {', '.join(missing)}." if missing else ""))
 
-# %% ../nbs/06_evaluator.ipynb #0a834f3d
+# %% ../nbs/06_evaluator.ipynb #78989f5c
 def cautions(
     total:dict,  # what measure_part says of all images
     per_class:dict,  # the same of each class
@@ -583,7 +584,7 @@ def cautions(
     if max(shares) > .1: notes.append("The classes are mixed differently in the two sets, which raises FID and KID over all: read them per class.")
     return notes
 
-# %% ../nbs/06_evaluator.ipynb #e17f49c1
+# %% ../nbs/06_evaluator.ipynb #348fd413
 def contact_sheet(
     report:Report,  # its images
     columns:int=6,  # images of each kind in a class
@@ -598,7 +599,7 @@ def contact_sheet(
             rows.append(f"{name}, {kind}")
     return image_grid(images, columns, row_labels=rows, cell=cell)
 
-# %% ../nbs/06_evaluator.ipynb #9a98551a
+# %% ../nbs/06_evaluator.ipynb #9ef8878e
 def number(
     value,  # a float or None
     n:int=None,  # how many images there were, told where there is no number
@@ -607,7 +608,7 @@ def number(
     if value is None: return "n/a" if n is None else f"n/a (n = {n})"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
-# %% ../nbs/06_evaluator.ipynb #df420051
+# %% ../nbs/06_evaluator.ipynb #434c5469
 def total_rows(
     report:Report,  # what was measured
 )->list:  # rows of text, the first one the heads
@@ -622,7 +623,7 @@ def total_rows(
             row("KID", "kid", "near real against real, which is about 0"),
             row("FID", "fid", "value at that size near real against real")]
 
-# %% ../nbs/06_evaluator.ipynb #245552bf
+# %% ../nbs/06_evaluator.ipynb #60ebb521
 def class_rows(
     report:Report,  # what was measured
 )->list:  # rows of text, the first one the heads
@@ -634,7 +635,7 @@ def class_rows(
                      number(k["value"], c["n_fake"]), number(k["floor"]), next(iter(c["taken_for"]), "n/a")])
     return rows
 
-# %% ../nbs/06_evaluator.ipynb #0c79e552
+# %% ../nbs/06_evaluator.ipynb #04987603
 def markdown_table(
     rows:list,  # rows of text, the first one the heads
 )->str:  # a Markdown table
@@ -642,7 +643,7 @@ def markdown_table(
     line = lambda cells: "| " + " | ".join(cells) + " |"
     return "\n".join([line(rows[0]), line(["---"] * len(rows[0])), *map(line, rows[1:])])
 
-# %% ../nbs/06_evaluator.ipynb #da7c0465
+# %% ../nbs/06_evaluator.ipynb #7e32a36d
 def html_table(
     rows:list,  # rows of text, the first one the heads
 )->str:  # an HTML table
@@ -650,7 +651,7 @@ def html_table(
     line = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
     return "<table>" + line(rows[0], "th") + "".join(line(r, "td") for r in rows[1:]) + "</table>"
 
-# %% ../nbs/06_evaluator.ipynb #7c878d9e
+# %% ../nbs/06_evaluator.ipynb #3d775bf1
 def report_markdown(
     report:Report,  # what was measured
 )->str:  # Markdown, the verdict first
@@ -660,7 +661,7 @@ def report_markdown(
     return "\n\n".join(["# Report", f"**{report.verdict}**", size, markdown_table(total_rows(report)),
                         "## Per class", markdown_table(class_rows(report)), "## When not to trust this", notes]) + "\n"
 
-# %% ../nbs/06_evaluator.ipynb #ab83b597
+# %% ../nbs/06_evaluator.ipynb #0af375a8
 def report_html(
     report:Report,  # what was measured
     sheet:Image.Image,  # the contact sheet
@@ -680,7 +681,7 @@ td,th{{border:1px solid #ccc;padding:.3em .6em;text-align:left}}img{{max-width:1
 <h2>When not to trust this</h2><ul>{notes}</ul></html>
 """
 
-# %% ../nbs/06_evaluator.ipynb #af2ed8d8
+# %% ../nbs/06_evaluator.ipynb #169d11c7
 def write_report(
     report:Report,  # what was measured
     out,  # folder for report.json, report.md, report.html and contact_sheet.png
