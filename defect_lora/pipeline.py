@@ -7,7 +7,7 @@ __all__ = ['class_ids', 'class_id', 'make_generators', 'image_seed', 'DefectPipe
            'check_size', 'check_call', 'in_batches', 'stack', 'find_model', 'read_config', 'plan_images',
            'generate_folder']
 
-# %% ../nbs/05_pipeline.ipynb #34c30dbc
+# %% ../nbs/05_pipeline.ipynb #cce78d21
 import hashlib
 import inspect
 import json
@@ -29,7 +29,7 @@ from .base import load_base, make_scheduler, pixels_per_latent
 from .images import InputError, list_images, save_image, write_atomically
 from .unet import ADAPTERS, ClassConditionedUNet
 
-# %% ../nbs/05_pipeline.ipynb #4c7732b0
+# %% ../nbs/05_pipeline.ipynb #a5c8af79
 def class_ids(
     class_labels: list[str | int] | str | int,  # names or ids, one per image wanted
     classes: list[str],  # known names, in the order of their ids
@@ -51,7 +51,7 @@ def class_id(
         return operator.index(label)
     raise InputError(f"unknown class {label!r}: this model knows {', '.join(classes)}")
 
-# %% ../nbs/05_pipeline.ipynb #d456cd62
+# %% ../nbs/05_pipeline.ipynb #937ca031
 def make_generators(
     count: int,  # images
     generator: torch.Generator | list[torch.Generator] | None = None,  # one for all, or one for each
@@ -79,7 +79,7 @@ def image_seed(
     start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big")
     return (start + class_id * 1_000_003 + index) % 2**32
 
-# %% ../nbs/05_pipeline.ipynb #dc08b778
+# %% ../nbs/05_pipeline.ipynb #628cf749
 @dataclass
 class DefectPipelineOutput:
     "What a call returns."
@@ -276,7 +276,7 @@ class DefectPipeline:
         pipe = cls(model.eval(), parts.vae, scheduler, config["classes"], parts.name, config["size"])
         return pipe.to(device) if device is not None else pipe
 
-# %% ../nbs/05_pipeline.ipynb #a2be5212
+# %% ../nbs/05_pipeline.ipynb #ff28588e
 def check_size(
     size: int,  # pixels on a side
     multiple: int,  # of what
@@ -340,7 +340,7 @@ def read_config(
         raise InputError(f"{path}: not a model's configuration, {', '.join(sorted(missing))} missing")
     return config
 
-# %% ../nbs/05_pipeline.ipynb #23e91daa
+# %% ../nbs/05_pipeline.ipynb #7cb7304e
 def plan_images(
     out: Path,  # folder of the set
     classes: list[str],  # all that the model knows
