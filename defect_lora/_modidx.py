@@ -8,6 +8,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'defect_lora.base.load_base': ('base.html#load_base', 'defect_lora/base.py'),
                                   'defect_lora.base.load_part': ('base.html#load_part', 'defect_lora/base.py'),
                                   'defect_lora.base.make_scheduler': ('base.html#make_scheduler', 'defect_lora/base.py'),
+                                  'defect_lora.base.native_size': ('base.html#native_size', 'defect_lora/base.py'),
                                   'defect_lora.base.pixels_per_latent': ('base.html#pixels_per_latent', 'defect_lora/base.py')},
             'defect_lora.cables': { 'defect_lora.cables.Bundle': ('cables.html#bundle', 'defect_lora/cables.py'),
                                     'defect_lora.cables.Core': ('cables.html#core', 'defect_lora/cables.py'),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SD15', 'ALIASES', 'PARTS', 'TINY', 'check_folder', 'find_base', 'make_scheduler', 'Base', 'load_part',
-           'pixels_per_latent', 'check_base', 'load_base']
+           'pixels_per_latent', 'native_size', 'check_base', 'load_base']
 
-# %% ../nbs/04_base.ipynb #61015d8d
+# %% ../nbs/04_base.ipynb #e82b5aab
 import inspect
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ import defect_lora
 from .images import InputError
 from .unet import check_torchvision
 
-# %% ../nbs/04_base.ipynb #d35997bc
+# %% ../nbs/04_base.ipynb #995675f7
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ALIASES = {SD15: "sd15", "runwayml/stable-diffusion-v1-5": "sd15"}
 PARTS = ("unet", "vae", "scheduler")
@@ -47,7 +47,7 @@ def find_base(
     if name in ("tiny", "sd15"):
         return name, str(TINY) if name == "tiny" else SD15
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         check_folder(folder)
         return str(folder.resolve()), str(folder.resolve())
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII):
@@ -55,7 +55,7 @@ def find_base(
     raise InputError(f"unknown base {name!r}: use tiny, sd15, an existing folder with {', '.join(PARTS)} in it, "
                      "or a Hub id such as owner/name")
 
-# %% ../nbs/04_base.ipynb #ba6f1798
+# %% ../nbs/04_base.ipynb #fd955bd4
 def make_scheduler(
     config: dict,  # a scheduler's configuration
     name: str | None = None,  # class name of a scheduler in diffusers; None takes the configuration's own
@@ -66,11 +66,10 @@ def make_scheduler(
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         raise InputError(f"unknown scheduler {name!r}: use a class name of diffusers, such as DDIMScheduler, "
                          "DPMSolverMultistepScheduler, EulerDiscreteScheduler or UniPCMultistepScheduler")
-    known = inspect.signature(kind).parameters  # the others belong to the class that the configuration comes from
-    forced = {key: value for key, value in dict(clip_sample=False, steps_offset=1).items() if key in known}
-    return kind.from_config({key: value for key, value in config.items() if key in known} | forced)
+    forced = {key: value for key, value in dict(clip_sample=False, steps_offset=1).items() if key in inspect.signature(kind).parameters}
+    return kind.from_config(dict(config), **forced)
 
-# %% ../nbs/04_base.ipynb #493bfc5f
+# %% ../nbs/04_base.ipynb #2ae6f31a
 @dataclass
 class Base:
     "A base model: the parts, their native size, and where they came from."
@@ -104,6 +103,14 @@ def pixels_per_latent(
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
+def native_size(
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,  # its autoencoder
+) -> int:  # 512 for SD 1.5
+    "Pixels on a side that a base was trained at; a configuration that says nothing is taken for SD 1.5's 64 latents."
+    return (unet.config.sample_size or 64) * pixels_per_latent(vae)
+
+
 def check_base(
     base: Base,  # just loaded
 ) -> Base:  # the same
@@ -131,4 +138,4 @@ def load_base(
     scheduler = make_scheduler(load_part(DDIMScheduler.load_config, source, "scheduler", **hub), "DDIMScheduler")
     unet = load_part(UNet2DConditionModel.from_pretrained, source, "unet", **weights).eval().requires_grad_(False)
     vae = load_part(AutoencoderKL.from_pretrained, source, "vae", **weights).eval().requires_grad_(False)
-    return check_base(Base(name, unet, vae, scheduler, unet.config.sample_size * pixels_per_latent(vae), source))
+    return check_base(Base(name, unet, vae, scheduler, native_size(unet, vae), source))

@@ -7,15 +7,16 @@ __all__ = ['COMMANDS', 'Parser', 'field_help', 'add_config_flags', 'build_parser
            'describe_train', 'run_train', 'describe_generate', 'run_generate', 'describe_evaluate', 'run_evaluate',
            'report_lines', 'describe_demo', 'run_demo', 'run_command', 'main']
 
-# %% ../nbs/09_cli.ipynb #dcedf1c8
+# %% ../nbs/09_cli.ipynb #2299206e
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 from .images import InputError
 
-# %% ../nbs/09_cli.ipynb #66370db1
+# %% ../nbs/09_cli.ipynb #ad3dc3fa
 class Parser(argparse.ArgumentParser):
     "An argument parser whose errors are one line."
 
@@ -26,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         "Raise what every wrong input raises."
         raise InputError(f"{message} (see {self.prog} --help)")
 
-# %% ../nbs/09_cli.ipynb #23f78a8c
+# %% ../nbs/09_cli.ipynb #0b926282
 def field_help() -> dict:
     "What the comment beside each field of TrainConfig says."
     from defect_lora import config
@@ -38,7 +39,7 @@ def field_help() -> dict:
             helps.setdefault(name, rest.split("  # ")[-1].replace("%", "%%"))
     return helps
 
-# %% ../nbs/09_cli.ipynb #ee23b814
+# %% ../nbs/09_cli.ipynb #894bec66
 def add_config_flags(
     parser: argparse.ArgumentParser,  # of the command `train`
 ) -> None:
@@ -84,7 +85,7 @@ def _phases(text):
 
     return parse_phases(text)
 
-# %% ../nbs/09_cli.ipynb #4eefad22
+# %% ../nbs/09_cli.ipynb #d57f30b7
 def build_parser(
     command: str | None = None,  # only this command gets all its flags
 ) -> Parser:
@@ -99,12 +100,13 @@ def build_parser(
             describe(part)
     return parser
 
-# %% ../nbs/09_cli.ipynb #a1fbcec8
+# %% ../nbs/09_cli.ipynb #457a6e9e
 def load_libraries() -> None:
     "Import torch and what needs it. Raises InputError where torchvision does not fit torch."
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine many times slower
     from defect_lora import unet  # noqa: F401
 
-# %% ../nbs/09_cli.ipynb #4a2a70e7
+# %% ../nbs/09_cli.ipynb #15cdba48
 def describe_data(parser):
     "Write the drawn cables, in DS-MVTec's layout."
     parser.add_argument("--out", required=True, help="folder to write")
@@ -143,7 +145,7 @@ def _output_folder(out):
                 raise InputError(f"{path} is a file; --out needs a folder")
             return
 
-# %% ../nbs/09_cli.ipynb #7d0e34dd
+# %% ../nbs/09_cli.ipynb #9bd0c6bc
 def describe_train(parser):
     "Train on a folder of images; on an existing run, go on from its last checkpoint."
     parser.add_argument("--data", required=True, help="folder of the data set: DS-MVTec, MVTec AD, VisA or a folder per class")
@@ -176,7 +178,7 @@ def _say_plan(trainer):
 def _say(text):
     print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/09_cli.ipynb #06b3a852
+# %% ../nbs/09_cli.ipynb #dde7b20c
 def describe_generate(parser):
     "Draw new images of each class with a trained run."
     parser.add_argument("--run", required=True, help="the run folder that train wrote, or a saved model")
@@ -212,7 +214,7 @@ def _device():
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
-# %% ../nbs/09_cli.ipynb #8dc307b4
+# %% ../nbs/09_cli.ipynb #a849b65b
 def describe_evaluate(parser):
     "Say how good generated images are, beside real ones."
     parser.add_argument("--real", required=True, help="folder of real images, any layout that train reads")
@@ -240,7 +242,7 @@ def report_lines(
     files = [Path(out) / name for name in ("contact_sheet.png", "report.html", "report.json")]
     return [(Path(out) / "report.md").read_text(encoding="utf-8").strip(), "", *(f"{path.stem}: {path}" for path in files if path.exists())]
 
-# %% ../nbs/09_cli.ipynb #0757dd72
+# %% ../nbs/09_cli.ipynb #f4746682
 def describe_demo(parser):
     "Everything on two CPU cores: draw cables, train the tiny base, generate, evaluate."
     parser.add_argument("--out", default="demo", help="folder to write")
@@ -265,7 +267,7 @@ def run_demo(args):
         lines = run_command(command)
     return [*lines, f"data: {data}", f"run: {run}", f"generated: {generated}", f"report: {report}"]
 
-# %% ../nbs/09_cli.ipynb #43e89853
+# %% ../nbs/09_cli.ipynb #790a6a8f
 COMMANDS = {
     "demo": (run_demo, describe_demo),
     "data": (run_data, describe_data),
@@ -274,7 +276,7 @@ COMMANDS = {
     "evaluate": (run_evaluate, describe_evaluate),
 }
 
-# %% ../nbs/09_cli.ipynb #32f56dec
+# %% ../nbs/09_cli.ipynb #ee4afe2e
 def run_command(
     argv: list,  # command and flags
 ) -> list:  # lines to print
@@ -290,7 +292,7 @@ def run_command(
         raise InputError(f"no command given, choose one of {', '.join(COMMANDS)} (see defect-lora --help)")
     return COMMANDS[args.command][0](args)
 
-# %% ../nbs/09_cli.ipynb #e370aca1
+# %% ../nbs/09_cli.ipynb #43148b5e
 def main(
     argv: list | None = None,  # None = the process's arguments
 ) -> int:  # exit code
@@ -308,6 +310,6 @@ def main(
     print("\n".join(lines))
     return 0
 
-
+# %% ../nbs/09_cli.ipynb #a8d8d999
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ __all__ = ['class_ids', 'class_id', 'make_generators', 'image_seed', 'DefectPipe
            'check_size', 'check_call', 'in_batches', 'stack', 'find_model', 'read_config', 'plan_images',
            'generate_folder']
 
-# %% ../nbs/05_pipeline.ipynb #cce78d21
+# %% ../nbs/05_pipeline.ipynb #6b7be29f
 import hashlib
 import inspect
 import json
@@ -25,11 +25,11 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .base import load_base, make_scheduler, pixels_per_latent
+from .base import load_base, make_scheduler, native_size, pixels_per_latent
 from .images import InputError, list_images, save_image, write_atomically
 from .unet import ADAPTERS, ClassConditionedUNet
 
-# %% ../nbs/05_pipeline.ipynb #a5c8af79
+# %% ../nbs/05_pipeline.ipynb #72076377
 def class_ids(
     class_labels: list[str | int] | str | int,  # names or ids, one per image wanted
     classes: list[str],  # known names, in the order of their ids
@@ -51,7 +51,7 @@ def class_id(
         return operator.index(label)
     raise InputError(f"unknown class {label!r}: this model knows {', '.join(classes)}")
 
-# %% ../nbs/05_pipeline.ipynb #937ca031
+# %% ../nbs/05_pipeline.ipynb #ae83b4c8
 def make_generators(
     count: int,  # images
     generator: torch.Generator | list[torch.Generator] | None = None,  # one for all, or one for each
@@ -79,7 +79,7 @@ def image_seed(
     start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big")
     return (start + class_id * 1_000_003 + index) % 2**32
 
-# %% ../nbs/05_pipeline.ipynb #628cf749
+# %% ../nbs/05_pipeline.ipynb #52d33c8d
 @dataclass
 class DefectPipelineOutput:
     "What a call returns."
@@ -116,7 +116,7 @@ class DefectPipeline:
         self.model, self.vae, self.scheduler = model, vae, scheduler
         self.classes, self.base_name = list(classes), base_name
         self.factor = pixels_per_latent(vae)
-        self.size = size or model.unet.config.sample_size * self.factor
+        self.size = size or native_size(model.unet, vae)
         self.processor = VaeImageProcessor(vae_scale_factor=self.factor)
         check_size(self.size, self.multiple)
 
@@ -276,7 +276,7 @@ class DefectPipeline:
         pipe = cls(model.eval(), parts.vae, scheduler, config["classes"], parts.name, config["size"])
         return pipe.to(device) if device is not None else pipe
 
-# %% ../nbs/05_pipeline.ipynb #ff28588e
+# %% ../nbs/05_pipeline.ipynb #0026df0e
 def check_size(
     size: int,  # pixels on a side
     multiple: int,  # of what
@@ -340,7 +340,7 @@ def read_config(
         raise InputError(f"{path}: not a model's configuration, {', '.join(sorted(missing))} missing")
     return config
 
-# %% ../nbs/05_pipeline.ipynb #7cb7304e
+# %% ../nbs/05_pipeline.ipynb #fbe1afab
 def plan_images(
     out: Path,  # folder of the set
     classes: list[str],  # all that the model knows

@@ -8,7 +8,7 @@ __all__ = ['log', 'derive_seed', 'generator_for', 'seeded', 'Moments', 'encode_d
            'load_checkpoint', 'last_checkpoint', 'trainable_names', 'build_optimizer', 'optimizer_tensors',
            'restore_optimizer', 'choose_precision', 'make_accelerator', 'Trainer', 'read_metrics']
 
-# %% ../nbs/07_trainer.ipynb #4ad071ce
+# %% ../nbs/07_trainer.ipynb #1d08929c
 import contextlib
 import hashlib
 import json
@@ -35,7 +35,7 @@ from .unet import ClassConditionedUNet
 
 log = logging.getLogger(__name__)
 
-# %% ../nbs/07_trainer.ipynb #2c1de505
+# %% ../nbs/07_trainer.ipynb #b0aa29f1
 def derive_seed(
     seed: int,  # of the run
     *what,  # purpose and place, such as "noise", 17
@@ -44,7 +44,7 @@ def derive_seed(
     text = "/".join(map(str, (seed, *what)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
-# %% ../nbs/07_trainer.ipynb #df7fcb57
+# %% ../nbs/07_trainer.ipynb #59a4862f
 def generator_for(
     seed: int,  # of the run
     *what,  # purpose and place
@@ -52,7 +52,7 @@ def generator_for(
     "A random generator for one purpose at one place of a run."
     return torch.Generator().manual_seed(derive_seed(seed, *what))
 
-# %% ../nbs/07_trainer.ipynb #ef93a031
+# %% ../nbs/07_trainer.ipynb #dc4f0554
 @contextlib.contextmanager
 def seeded(
     seed: int,  # for torch's own generators
@@ -65,7 +65,7 @@ def seeded(
         torch.manual_seed(seed)
         yield
 
-# %% ../nbs/07_trainer.ipynb #fcb648a8
+# %% ../nbs/07_trainer.ipynb #0cdc63ef
 @dataclass
 class Moments:
     "What the autoencoder says of each image and of its mirror image."
@@ -86,7 +86,7 @@ class Moments:
         mean, std = self.mean[indexes, mirrored], self.std[indexes, mirrored]
         return mean + std * torch.randn(mean.shape, generator=generator)
 
-# %% ../nbs/07_trainer.ipynb #c06f25d9
+# %% ../nbs/07_trainer.ipynb #5cb7eff7
 @torch.no_grad()
 def encode_dataset(
     dataset,  # yields pixel_values and class_labels
@@ -106,7 +106,7 @@ def encode_dataset(
         labels += [int(item["class_labels"]) for item in items]
     return Moments(torch.cat(means), torch.cat(stds), torch.tensor(labels))
 
-# %% ../nbs/07_trainer.ipynb #26661ef3
+# %% ../nbs/07_trainer.ipynb #65cabce2
 @dataclass
 class Batch:
     "Everything random of one optimizer step; all tensors have the same length."
@@ -127,7 +127,7 @@ class Batch:
         "Some rows, on a device."
         return Batch(*(getattr(self, name)[rows].to(device) for name in self.__dataclass_fields__))
 
-# %% ../nbs/07_trainer.ipynb #80268a89
+# %% ../nbs/07_trainer.ipynb #9dad027b
 def draw_batch(
     moments: Moments,
     config: TrainConfig,
@@ -147,7 +147,7 @@ def draw_batch(
     keep = (torch.rand(count, generator=generator) >= config.condition_dropout).float()
     return Batch(latents, noise, timesteps, moments.class_labels[indexes], keep)
 
-# %% ../nbs/07_trainer.ipynb #b4c0262b
+# %% ../nbs/07_trainer.ipynb #43546547
 def prediction_target(
     scheduler,  # with prediction_type and get_velocity
     latents: torch.Tensor,  # clean
@@ -164,7 +164,7 @@ def prediction_target(
         return latents
     raise InputError(f"the base's scheduler has prediction_type {kind!r}, training knows epsilon, v_prediction and sample")
 
-# %% ../nbs/07_trainer.ipynb #ce021663
+# %% ../nbs/07_trainer.ipynb #b27c4591
 def snr_weights(
     scheduler,  # with alphas_cumprod
     timesteps: torch.Tensor,  # (batch,)
@@ -176,7 +176,7 @@ def snr_weights(
     capped = snr.clamp(max=gamma)
     return {"epsilon": capped / snr, "v_prediction": capped / (snr + 1), "sample": capped}[scheduler.config.prediction_type]
 
-# %% ../nbs/07_trainer.ipynb #97d45446
+# %% ../nbs/07_trainer.ipynb #c83dbab5
 def diffusion_loss(
     model,  # latents, timesteps, class labels, keep -> prediction
     scheduler,  # the base's noise schedule
@@ -190,7 +190,7 @@ def diffusion_loss(
     losses = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
     return losses if snr_gamma is None else losses * snr_weights(scheduler, batch.timesteps, snr_gamma)
 
-# %% ../nbs/07_trainer.ipynb #cbdbdcc2
+# %% ../nbs/07_trainer.ipynb #1a6c47c8
 def _checksum(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
@@ -222,14 +222,14 @@ def _flush(path):
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
-# %% ../nbs/07_trainer.ipynb #097c687b
+# %% ../nbs/07_trainer.ipynb #9b152ca5
 def list_checkpoints(
     folder: Path,  # RUN/checkpoints
 ) -> list:
     "The checkpoints of a run, the oldest first."
     return sorted(path for path in Path(folder).glob("step_*") if path.is_dir())
 
-# %% ../nbs/07_trainer.ipynb #cdc0ab45
+# %% ../nbs/07_trainer.ipynb #f400b183
 def load_checkpoint(
     folder: Path,  # one checkpoint
     device: torch.device | str = "cpu",  # where the tensors go
@@ -246,7 +246,7 @@ def load_checkpoint(
         raise InputError(f"checkpoint {folder} is damaged: {error}") from None
     return tensors, state
 
-# %% ../nbs/07_trainer.ipynb #ac0f8f20
+# %% ../nbs/07_trainer.ipynb #6cf2b106
 def last_checkpoint(
     folder: Path,  # RUN/checkpoints
     device: torch.device | str = "cpu",
@@ -259,7 +259,7 @@ def last_checkpoint(
             log.warning("%s; trying the one before it", error)
     return None
 
-# %% ../nbs/07_trainer.ipynb #0e0bb1b3
+# %% ../nbs/07_trainer.ipynb #eb1def1b
 def trainable_names(
     model,  # with set_trainable
     phases: list,  # of Phase
@@ -271,7 +271,7 @@ def trainable_names(
         opened |= {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     return [name for name, _ in model.named_parameters() if name in opened]
 
-# %% ../nbs/07_trainer.ipynb #baada291
+# %% ../nbs/07_trainer.ipynb #de1606cb
 def build_optimizer(
     model,
     config: TrainConfig,
@@ -290,7 +290,7 @@ def build_optimizer(
             parameter.data = parameter.data.float()  # what is trained is never half precision
     return torch.optim.AdamW(groups, lr=0.0, fused=next(model.parameters()).device.type == "cuda")
 
-# %% ../nbs/07_trainer.ipynb #d80393cd
+# %% ../nbs/07_trainer.ipynb #85dedfa4
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer,
     model,
@@ -312,7 +312,7 @@ def restore_optimizer(
         place = parameters[name].device if kind != "step" or fused else "cpu"
         optimizer.state[parameters[name]][kind] = value.to(place)
 
-# %% ../nbs/07_trainer.ipynb #8738342c
+# %% ../nbs/07_trainer.ipynb #fdf23d90
 def choose_precision(
     wanted: str = "auto",  # auto, no, fp16 or bf16
     device: torch.device | str = "cpu",
@@ -327,7 +327,7 @@ def choose_precision(
         return "no"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
-# %% ../nbs/07_trainer.ipynb #2325fc70
+# %% ../nbs/07_trainer.ipynb #44fc4ecc
 def make_accelerator(
     wanted: str = "auto",  # auto, no, fp16 or bf16
 ) -> Accelerator:
@@ -339,7 +339,7 @@ def make_accelerator(
     except ValueError as error:  # one process has one precision
         raise InputError(f"mixed_precision {precision}: {error}") from None
 
-# %% ../nbs/07_trainer.ipynb #7fabc300
+# %% ../nbs/07_trainer.ipynb #8f1be270
 class Trainer:
     "Trains one run, in one folder; an existing run goes on from its last checkpoint."
 
@@ -567,7 +567,7 @@ class Trainer:
         self.model.eval()
         return self.pipeline.to(self.accelerator.device)
 
-# %% ../nbs/07_trainer.ipynb #9fc26fbf
+# %% ../nbs/07_trainer.ipynb #c6c5187b
 def read_metrics(
     path: Path,  # RUN/metrics.jsonl
 ) -> list:

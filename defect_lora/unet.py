@@ -7,7 +7,7 @@ __all__ = ['SCOPES', 'DECODER', 'ADAPTERS', 'EMBEDDING', 'BASE_WEIGHTS', 'TARGET
            'is_adapter', 'in_scope', 'save_tensors', 'load_tensors', 'plain_name', 'check_tensors',
            'ClassConditionedUNet']
 
-# %% ../nbs/03_unet.ipynb #b80a3425
+# %% ../nbs/03_unet.ipynb #12af27a2
 import json
 import tempfile
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 
 from .images import InputError, write_atomically
 
-# %% ../nbs/03_unet.ipynb #51a50224
+# %% ../nbs/03_unet.ipynb #67dbee33
 def check_torchvision() -> None:
     "Raise an InputError if the installed torchvision was built for another torch."
     try:
@@ -37,7 +37,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
-# %% ../nbs/03_unet.ipynb #9b207a7a
+# %% ../nbs/03_unet.ipynb #eccb3dfb
 class ClassEmbedding(nn.Module):
     "A learned table: class ids in, what the UNet takes for the embeddings of a prompt out."
     def __init__(
@@ -56,7 +56,7 @@ class ClassEmbedding(nn.Module):
     ) -> torch.Tensor:  # (batch, tokens, dim)
         return self.table(class_labels).view(-1, self.tokens, self.dim)
 
-# %% ../nbs/03_unet.ipynb #ac0aa255
+# %% ../nbs/03_unet.ipynb #f0647949
 SCOPES = ("cross_attention", "decoder", "all", "decoder+base", "all+base")
 DECODER = ("mid_block.", "up_blocks.")
 
@@ -80,7 +80,7 @@ def in_scope(
         return part != "cross_attention" or ".attn2." in name
     return is_adapter(name) and ".attn2." in name
 
-# %% ../nbs/03_unet.ipynb #b3418e7a
+# %% ../nbs/03_unet.ipynb #4f3234b4
 ADAPTERS = "pytorch_lora_weights.safetensors"  # diffusers' name for it, so that load_lora_weights finds it
 EMBEDDING = "class_embedding.safetensors"
 BASE_WEIGHTS = "unet_changed.safetensors"
@@ -107,7 +107,7 @@ def load_tensors(
     except Exception as error:
         raise InputError(f"{path}: not a readable safetensors file ({error}); save or copy it again") from error
 
-# %% ../nbs/03_unet.ipynb #dc316fa1
+# %% ../nbs/03_unet.ipynb #3572eb2f
 def plain_name(
     name: str,  # a parameter's name in a UNet with adapters
 ) -> str:  # its name in the UNet without them
@@ -129,7 +129,7 @@ def check_tensors(
             raise InputError(f"{path}: {name} is {tuple(tensor.shape)} there and {tuple(wanted[name].shape)} in this model; "
                              "rank, tokens and number of classes must be those it was trained with")
 
-# %% ../nbs/03_unet.ipynb #3bc24775
+# %% ../nbs/03_unet.ipynb #adeb0da8
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -265,7 +265,7 @@ class ClassConditionedUNet(nn.Module):
             StableDiffusionLoraLoaderMixin.save_lora_weights(
                 part,
                 unet_lora_layers=get_peft_model_state_dict(self.unet),
-                unet_lora_adapter_metadata=self.unet.peft_config["default"].to_dict(),
+                unet_lora_adapter_metadata=self.unet.peft_config["default"].to_dict() | {"lora_dropout": 0.0},
             )
             write_atomically(folder / ADAPTERS, (Path(part) / ADAPTERS).read_bytes())
         head = {"format": "pt", "classes": json.dumps(list(classes)), "meta": json.dumps(meta)}
