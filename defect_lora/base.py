@@ -6,7 +6,7 @@
 __all__ = ['SD15', 'ALIASES', 'PARTS', 'TINY', 'check_folder', 'find_base', 'make_scheduler', 'Base', 'load_part',
            'pixels_per_latent', 'native_size', 'check_base', 'load_base']
 
-# %% ../nbs/04_base.ipynb #e82b5aab
+# %% ../nbs/04_base.ipynb #43a05d20
 import inspect
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ import defect_lora
 from .images import InputError
 from .unet import check_torchvision
 
-# %% ../nbs/04_base.ipynb #995675f7
+# %% ../nbs/04_base.ipynb #eb32bcac
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ALIASES = {SD15: "sd15", "runwayml/stable-diffusion-v1-5": "sd15"}
 PARTS = ("unet", "vae", "scheduler")
@@ -55,7 +55,7 @@ def find_base(
     raise InputError(f"unknown base {name!r}: use tiny, sd15, an existing folder with {', '.join(PARTS)} in it, "
                      "or a Hub id such as owner/name")
 
-# %% ../nbs/04_base.ipynb #fd955bd4
+# %% ../nbs/04_base.ipynb #43e0cf0e
 def make_scheduler(
     config: dict,  # a scheduler's configuration
     name: str | None = None,  # class name of a scheduler in diffusers; None takes the configuration's own
@@ -69,7 +69,7 @@ def make_scheduler(
     forced = {key: value for key, value in dict(clip_sample=False, steps_offset=1).items() if key in inspect.signature(kind).parameters}
     return kind.from_config(dict(config), **forced)
 
-# %% ../nbs/04_base.ipynb #2ae6f31a
+# %% ../nbs/04_base.ipynb #c3802a0d
 @dataclass
 class Base:
     "A base model: the parts, their native size, and where they came from."
