@@ -259,7 +259,7 @@ def run_demo(args):
     lines = []
     for command in (
         ["data", "--out", data, "--size", "128", *count, *seed],
-        ["train", "--data", data, "--out", run, "--base", "tiny", "--recipe", "tuned", *count, *seed, *epochs],
+        ["train", "--data", data, "--out", run, "--base", "tiny", "--recipe", "tuned", "--batch-size", "16", "--accumulation", "1", *count, *seed, *epochs],
         ["generate", "--run", run, "--out", generated, "--num-inference-steps", str(args.num_inference_steps), *count, *seed],
         ["evaluate", "--real", data, "--fake", generated, "--out", report],
     ):
