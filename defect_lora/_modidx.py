@@ -26,7 +26,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'defect_lora.cables._paint_sheath': ('cables.html#_paint_sheath', 'defect_lora/cables.py'),
                                     'defect_lora.cables._paint_strand': ('cables.html#_paint_strand', 'defect_lora/cables.py'),
                                     'defect_lora.cables._paint_strands': ('cables.html#_paint_strands', 'defect_lora/cables.py'),
-                                    'defect_lora.cables._save_whole': ('cables.html#_save_whole', 'defect_lora/cables.py'),
                                     'defect_lora.cables._scale': ('cables.html#_scale', 'defect_lora/cables.py'),
                                     'defect_lora.cables._shadow': ('cables.html#_shadow', 'defect_lora/cables.py'),
                                     'defect_lora.cables._strand_places': ('cables.html#_strand_places', 'defect_lora/cables.py'),

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from .images import save_image
+
 # %% ../nbs/01_cables.ipynb #b53c71b2
 CLASSES = ["bent_wire", "cable_swap", "combined", "cut_inner_insulation", "cut_outer_insulation",
            "good", "missing_cable", "missing_wire", "poke_insulation"]
@@ -302,19 +304,14 @@ def draw_cable(
 _DEFECTS = [c for c in CLASSES if c != "good"]
 _MASK_COLORS = [(255, 80, 60), (60, 160, 255), (255, 220, 60), (120, 255, 120), (255, 120, 255), (120, 255, 255), (255, 160, 80), (180, 140, 255)]
 
-def _save_whole(image, path):
-    "Write a PNG under another name first, so that no half file remains."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    t = path.with_name("." + path.name + ".part"); image.save(t, "PNG"); t.replace(path)
-
 def _write_one(root, class_name, i, seed, size):
     image, mask = draw_cable(class_name, seed, size)
-    _save_whole(image, root / "image" / class_name / f"{i:03d}.png")
+    save_image(image, root / "image" / class_name / f"{i:03d}.png", class_name=class_name, seed=seed, model="drawn cables")
     if class_name == "good": return
     k = _DEFECTS.index(class_name)
-    _save_whole(mask.point(lambda v: (k + 1) * (v > 0)), root / "mask" / class_name / f"{i:03d}_mask.png")
+    save_image(mask.point(lambda v: (k + 1) * (v > 0)), root / "mask" / class_name / f"{i:03d}_mask.png")
     rgb = Image.new("RGB", mask.size); rgb.paste(_MASK_COLORS[k], mask=mask)
-    _save_whole(rgb, root / "rgb_mask" / class_name / f"{i:03d}_rgb_mask.png")
+    save_image(rgb, root / "rgb_mask" / class_name / f"{i:03d}_rgb_mask.png")
 
 def write_cables(
     out,                  # folder to write to; made if missing
