@@ -186,23 +186,34 @@ def describe_generate(parser):
     parser.add_argument("--per-class", type=int, default=10, help="images of each class")
     parser.add_argument("--classes", default=None, help="names separated by commas; all by default")
     parser.add_argument("--seed", type=int, default=0, help="every image follows from it")
-    parser.add_argument("--num-inference-steps", type=int, default=50, help="steps from noise to image")
-    parser.add_argument("--guidance-scale", type=float, default=7.5, help="how strongly the class is followed")
+    parser.add_argument("--num-inference-steps", type=int, default=None, help="steps from noise to image; None is what the run was configured with")
+    parser.add_argument("--guidance-scale", type=float, default=None, help="how strongly the class is followed; None likewise")
     parser.add_argument("--batch-size", type=int, default=8, help="images drawn at once; no image depends on it")
 
 
 def run_generate(args):
     _require(args.per_class >= 1, "--per-class", args.per_class, "at least 1")
-    _require(args.num_inference_steps >= 1, "--num-inference-steps", args.num_inference_steps, "at least 1")
+    _require(args.num_inference_steps is None or args.num_inference_steps >= 1, "--num-inference-steps", args.num_inference_steps, "at least 1")
     _require(args.batch_size >= 1, "--batch-size", args.batch_size, "at least 1")
     _output_folder(args.out)
     load_libraries()
     from defect_lora.pipeline import DefectPipeline, generate_folder
 
     pipe, names = DefectPipeline.from_pretrained(args.run, device=_device()), _names(args.classes)
-    generate_folder(pipe, args.out, per_class=args.per_class, classes=names, seed=args.seed,
-                    num_inference_steps=args.num_inference_steps, guidance_scale=args.guidance_scale, batch_size=args.batch_size)
+    generate_folder(pipe, args.out, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size, **_sampling(args))
     return [f"{args.per_class * len(names or pipe.classes)} images: {args.out}", f"manifest: {Path(args.out) / 'manifest.jsonl'}"]
+
+
+def _sampling(args):
+    "Steps and guidance as given, else as the run was configured."
+    from defect_lora.config import TrainConfig
+    from defect_lora.pipeline import find_model
+
+    model = find_model(args.run)
+    configured = model.name == "model" and (model.parent / "config.json").exists()
+    config = TrainConfig.load(model.parent / "config.json") if configured else TrainConfig()
+    given = dict(num_inference_steps=args.num_inference_steps, guidance_scale=args.guidance_scale)
+    return {name: getattr(config, name) if value is None else value for name, value in given.items()}
 
 
 def _names(text):
@@ -254,18 +265,20 @@ def describe_demo(parser):
 
 def run_demo(args):
     out = Path(args.out)
-    data, run, generated, report = (str(out / name) for name in ("data", "run", "generated", "report"))
+    data, run, generated, unseen, report = (str(out / name) for name in ("data", "run", "generated", "unseen", "report"))
     epochs, count, seed = ["--epochs", str(args.epochs)] if args.epochs else [], ["--per-class", str(args.per_class)], ["--seed", str(args.seed)]
+    more = ["--per-class", str(4 * args.per_class), "--seed", str(args.seed + 1)]
     lines = []
     for command in (
         ["data", "--out", data, "--size", "128", *count, *seed],
         ["train", "--data", data, "--out", run, "--base", "tiny", "--recipe", "tuned", "--batch-size", "16", "--accumulation", "1", *count, *seed, *epochs],
         ["generate", "--run", run, "--out", generated, "--num-inference-steps", str(args.num_inference_steps), *count, *seed],
-        ["evaluate", "--real", data, "--fake", generated, "--out", report],
+        ["data", "--out", unseen, "--size", "128", *more],
+        ["evaluate", "--real", unseen, "--fake", generated, "--out", report],
     ):
         _say("defect-lora " + " ".join(command))
         lines = run_command(command)
-    return [*lines, f"data: {data}", f"run: {run}", f"generated: {generated}", f"report: {report}"]
+    return [*lines, f"data: {data}", f"run: {run}", f"generated: {generated}", f"unseen: {unseen}", f"report: {report}"]
 
 # %% ../nbs/09_cli.ipynb #790a6a8f
 COMMANDS = {

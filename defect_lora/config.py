@@ -95,6 +95,7 @@ class TrainConfig:
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     warmup_steps: int = 100  # optimizer steps with a rising learning rate
     decay_from: float = 0.0  # share of the run after which the cosine decay begins
+    mask_weight: float = 1.0  # the error counts this many times where the data set's mask marks the defect; 1 = plain MSE
     snr_gamma: float | None = None  # min-SNR weighting of the loss; None = plain MSE
     batch_size: int = 4  # images in one forward pass
     accumulation: int = 4  # forward passes in one optimizer step
@@ -171,6 +172,7 @@ def _check(config):
         _require(config, name, 0 <= getattr(config, name) < 1, "from 0 to below 1")
     _require(config, "per_class", config.per_class is None or config.per_class >= 1, "at least 1, or none for all")
     _require(config, "size", config.size is None or (config.size >= 32 and config.size % 8 == 0), "a multiple of 8, at least 32")
+    _require(config, "mask_weight", config.mask_weight >= 1, "at least 1")
     _require(config, "max_grad_norm", config.max_grad_norm > 0, "above 0")
     _require(config, "snr_gamma", config.snr_gamma is None or config.snr_gamma > 0, "above 0")
     _require(config, "mixed_precision", config.mixed_precision in ("auto", "no", "fp16", "bf16"), "auto, no, fp16 or bf16")
@@ -189,9 +191,9 @@ def _document():
 
 def _tuned():
     return dict(
-        phases=[Phase("all adapters", 100, 1e-3, "all")],
-        rank=16, alpha=16, tokens=1, warmup_steps=20, decay_from=0.5,
-        sample_every=50, num_inference_steps=25, gradient_checkpointing=False,
+        phases=[Phase("all adapters", 100, 3e-3, "all")],
+        rank=16, alpha=16, tokens=1, embedding_lr_scale=3.0, warmup_steps=20, decay_from=0.5, mask_weight=4.0, flip=False,
+        sample_every=50, num_inference_steps=25, guidance_scale=2.0, gradient_checkpointing=False,
     )
 
 

@@ -71,6 +71,7 @@ class Moments:
     "What the autoencoder says of each image and of its mirror image."
     mean: torch.Tensor  # (n, 2, channels, h, w): the image, its mirror
     std: torch.Tensor  # the same shape
+    masks: torch.Tensor  # (n, 2, h, w): the share of each latent's pixels that the data set's mask marks as defect
     class_labels: torch.Tensor  # (n,)
 
     def __len__(self):
@@ -95,16 +96,25 @@ def encode_dataset(
     progress: bool = False,  # show a bar
 ) -> Moments:  # on the CPU, float32
     "Encode every image and its mirror once."
-    means, stds, labels = [], [], []
+    means, stds, masks, labels = [], [], [], []
     for start in tqdm(range(0, len(dataset), batch_size), desc="encoding", disable=not progress, leave=False):
-        items = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+        indexes = range(start, min(start + batch_size, len(dataset)))
+        items = [dataset[i] for i in indexes]
         pixels = torch.stack([item["pixel_values"] for item in items])
         pairs = torch.stack([pixels, pixels.flip(-1)], 1).flatten(0, 1)
         posterior = vae.encode(pairs.to(vae.device, vae.dtype)).latent_dist
         means.append(posterior.mean.float().cpu().unflatten(0, (-1, 2)))
         stds.append(posterior.std.float().cpu().unflatten(0, (-1, 2)))
+        masks += [_latent_mask(dataset, i, means[-1].shape[-2:]) for i in indexes]
         labels += [int(item["class_labels"]) for item in items]
-    return Moments(torch.cat(means), torch.cat(stds), torch.tensor(labels))
+    return Moments(torch.cat(means), torch.cat(stds), torch.stack(masks), torch.tensor(labels))
+
+
+def _latent_mask(dataset, index, size):
+    "The mask of an image and of its mirror, at the latents' resolution; zeros where the data set has none."
+    mask = torch.from_numpy(dataset.mask(index)).float() if hasattr(dataset, "mask") else torch.zeros(size)
+    small = F.adaptive_max_pool2d(mask[None, None], size)[0, 0]
+    return torch.stack([small, small.flip(-1)])
 
 # %% ../nbs/07_trainer.ipynb #65cabce2
 @dataclass
@@ -115,6 +125,7 @@ class Batch:
     timesteps: torch.Tensor  # (batch,)
     class_labels: torch.Tensor  # (batch,)
     keep: torch.Tensor  # (batch,) 1.0 = the class is given, 0.0 = dropped
+    weight: torch.Tensor  # (batch, h, w) how much each latent counts in the loss
 
     def __len__(self):
         return len(self.latents)
@@ -145,7 +156,8 @@ def draw_batch(
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = torch.randint(num_train_timesteps, (count,), generator=generator)
     keep = (torch.rand(count, generator=generator) >= config.condition_dropout).float()
-    return Batch(latents, noise, timesteps, moments.class_labels[indexes], keep)
+    weight = 1 + (config.mask_weight - 1) * moments.masks[indexes, mirrored]
+    return Batch(latents, noise, timesteps, moments.class_labels[indexes], keep, weight)
 
 # %% ../nbs/07_trainer.ipynb #43546547
 def prediction_target(
@@ -187,7 +199,8 @@ def diffusion_loss(
     noisy = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
     target = prediction_target(scheduler, batch.latents, batch.noise, batch.timesteps)
     predicted = model(noisy, batch.timesteps, batch.class_labels, batch.keep)
-    losses = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
+    errors = F.mse_loss(predicted.float(), target.float(), reduction="none")
+    losses = (errors * batch.weight[:, None]).mean((1, 2, 3))
     return losses if snr_gamma is None else losses * snr_weights(scheduler, batch.timesteps, snr_gamma)
 
 # %% ../nbs/07_trainer.ipynb #1a6c47c8
