@@ -259,7 +259,7 @@ def describe_demo(parser):
     parser.add_argument("--out", default="demo", help="folder to write")
     parser.add_argument("--epochs", type=int, default=None, help="train shorter or longer than the tuned recipe")
     parser.add_argument("--per-class", type=int, default=10, help="images of each class, drawn and generated")
-    parser.add_argument("--num-inference-steps", type=int, default=25, help="steps from noise to image")
+    parser.add_argument("--num-inference-steps", type=int, default=None, help="steps from noise to image, if not the recipe's")
     parser.add_argument("--seed", type=int, default=0, help="everything follows from it")
 
 
@@ -267,12 +267,13 @@ def run_demo(args):
     out = Path(args.out)
     data, run, generated, unseen, report = (str(out / name) for name in ("data", "run", "generated", "unseen", "report"))
     epochs, count, seed = ["--epochs", str(args.epochs)] if args.epochs else [], ["--per-class", str(args.per_class)], ["--seed", str(args.seed)]
+    steps = ["--num-inference-steps", str(args.num_inference_steps)] if args.num_inference_steps is not None else []
     more = ["--per-class", str(4 * args.per_class), "--seed", str(args.seed + 1)]
     lines = []
     for command in (
         ["data", "--out", data, "--size", "128", *count, *seed],
         ["train", "--data", data, "--out", run, "--base", "tiny", "--recipe", "tuned", "--batch-size", "16", "--accumulation", "1", *count, *seed, *epochs],
-        ["generate", "--run", run, "--out", generated, "--num-inference-steps", str(args.num_inference_steps), *count, *seed],
+        ["generate", "--run", run, "--out", generated, *steps, *count, *seed],
         ["data", "--out", unseen, "--size", "128", *more],
         ["evaluate", "--real", unseen, "--fake", generated, "--out", report],
     ):

@@ -71,7 +71,7 @@ class Moments:
     "What the autoencoder says of each image and of its mirror image."
     mean: torch.Tensor  # (n, 2, channels, h, w): the image, its mirror
     std: torch.Tensor  # the same shape
-    masks: torch.Tensor  # (n, 2, h, w): the share of each latent's pixels that the data set's mask marks as defect
+    masks: torch.Tensor  # (n, 2, h, w): 1 where the data set's mask marks any of a latent's pixels, else 0
     class_labels: torch.Tensor  # (n,)
 
     def __len__(self):
@@ -93,10 +93,11 @@ def encode_dataset(
     dataset,  # yields pixel_values and class_labels
     vae,  # the base's autoencoder
     batch_size: int = 4,  # images encoded at once; half of them are mirrors
+    masks: bool = False,  # read the masks too; without, all are zeros
     progress: bool = False,  # show a bar
 ) -> Moments:  # on the CPU, float32
     "Encode every image and its mirror once."
-    means, stds, masks, labels = [], [], [], []
+    means, stds, marked, labels = [], [], [], []
     for start in tqdm(range(0, len(dataset), batch_size), desc="encoding", disable=not progress, leave=False):
         indexes = range(start, min(start + batch_size, len(dataset)))
         items = [dataset[i] for i in indexes]
@@ -105,14 +106,14 @@ def encode_dataset(
         posterior = vae.encode(pairs.to(vae.device, vae.dtype)).latent_dist
         means.append(posterior.mean.float().cpu().unflatten(0, (-1, 2)))
         stds.append(posterior.std.float().cpu().unflatten(0, (-1, 2)))
-        masks += [_latent_mask(dataset, i, means[-1].shape[-2:]) for i in indexes]
+        marked += [_latent_mask(dataset.mask(i) if masks else None, means[-1].shape[-2:]) for i in indexes]
         labels += [int(item["class_labels"]) for item in items]
-    return Moments(torch.cat(means), torch.cat(stds), torch.stack(masks), torch.tensor(labels))
+    return Moments(torch.cat(means), torch.cat(stds), torch.stack(marked), torch.tensor(labels))
 
 
-def _latent_mask(dataset, index, size):
-    "The mask of an image and of its mirror, at the latents' resolution; zeros where the data set has none."
-    mask = torch.from_numpy(dataset.mask(index)).float() if hasattr(dataset, "mask") else torch.zeros(size)
+def _latent_mask(mask, size):
+    "The mask of an image and of its mirror, at the latents' resolution; zeros for None."
+    mask = torch.zeros(size) if mask is None else torch.from_numpy(mask).float()
     small = F.adaptive_max_pool2d(mask[None, None], size)[0, 0]
     return torch.stack([small, small.flip(-1)])
 
@@ -421,7 +422,7 @@ class Trainer:
 
     def _encode(self):
         vae = self.base.vae.to(self.accelerator.device)
-        self.moments = encode_dataset(self.dataset, vae, progress=self.accelerator.is_main_process)
+        self.moments = encode_dataset(self.dataset, vae, masks=self.config.mask_weight > 1 and hasattr(self.dataset, "mask"), progress=self.accelerator.is_main_process)
         self.base.vae.to("cpu")
 
     def train_step(
