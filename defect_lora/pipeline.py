@@ -157,7 +157,7 @@ class DefectPipeline:
         generators = make_generators(len(labels), generator, seeds)
         batches = list(in_batches(list(zip(labels, generators)), batch_size))
         images = []
-        with evaluating(self.model), tqdm(total=len(batches) * num_inference_steps, disable=not progress) as bar:
+        with evaluating(self.model), self.model.merged(), tqdm(total=len(batches) * num_inference_steps, disable=not progress) as bar:
             for batch in batches:
                 labels, generators = zip(*batch)
                 latents = self.denoise(labels, generators, num_inference_steps, guidance_scale, callback_on_step_end, bar)
@@ -177,12 +177,13 @@ class DefectPipeline:
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         embeds = self.embed(labels, guided=guidance_scale > 1)
         latents = self.draw_noise(generators)
-        for step, t in enumerate(self.scheduler.timesteps):
-            prediction = self.predict(latents, t, embeds, guidance_scale)
-            latents = self.step(prediction, t, latents, generators)
-            if callback is not None:
-                latents = (callback(self, step, t, {"latents": latents}) or {}).get("latents", latents)
-            bar.update()
+        with self.model.conditioned(embeds, guided=guidance_scale > 1):
+            for step, t in enumerate(self.scheduler.timesteps):
+                prediction = self.predict(latents, t, embeds, guidance_scale)
+                latents = self.step(prediction, t, latents, generators)
+                if callback is not None:
+                    latents = (callback(self, step, t, {"latents": latents}) or {}).get("latents", latents)
+                bar.update()
         return latents
 
     def embed(

@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['SCOPES', 'DECODER', 'ADAPTERS', 'EMBEDDING', 'BASE_WEIGHTS', 'TARGET_MODULES', 'check_torchvision', 'ClassEmbedding',
-           'is_adapter', 'in_scope', 'save_tensors', 'load_tensors', 'plain_name', 'check_tensors',
-           'ClassConditionedUNet']
+           'is_adapter', 'in_scope', 'save_tensors', 'load_tensors', 'plain_name', 'check_tensors', 'LateNorm',
+           'OneTokenAttention', 'is_plain', 'collapse_cross_attention', 'idle_with_one_token', 'before_condition',
+           'once_for_both', 'ClassConditionedUNet']
 
 # %% ../nbs/03_unet.ipynb #12af27a2
 import json
+import re
 import tempfile
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +39,7 @@ check_torchvision()
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 # %% ../nbs/03_unet.ipynb #eccb3dfb
 class ClassEmbedding(nn.Module):
@@ -129,6 +133,87 @@ def check_tensors(
             raise InputError(f"{path}: {name} is {tuple(tensor.shape)} there and {tuple(wanted[name].shape)} in this model; "
                              "rank, tokens and number of classes must be those it was trained with")
 
+# %% ../nbs/03_unet.ipynb #f100c4e5
+class LateNorm(nn.LayerNorm):
+    "A layer norm that whoever reads its output applies himself."
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class OneTokenAttention:
+    "diffusers' attention processor for cross-attention: exact and short with one token, the stock one with more."
+    def __init__(
+        self,
+        norm: LateNorm,  # the norm before this layer
+        stock: Callable,  # the processor it had
+    ):
+        self.norm, self.stock = norm, stock
+        self.known = None, None  # a condition, and what this layer makes of it
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **kwargs):
+        if encoder_hidden_states is not None and encoder_hidden_states.shape[1] == 1 and attention_mask is None:
+            return self.constant(attn, encoder_hidden_states)
+        return self.stock(attn, nn.LayerNorm.forward(self.norm, hidden_states), encoder_hidden_states, attention_mask, **kwargs)
+
+    def constant(self, attn, embeds):
+        "What the layer adds at every pixel: (batch, 1, channels), which the block's sum broadcasts."
+        condition, value = self.known
+        return value if condition is embeds else attn.to_out[0](attn.to_v(embeds))
+
+    def know(self, attn, embeds):
+        "Compute it once for this very tensor; None forgets."
+        self.known = (None, None) if embeds is None else (embeds, attn.to_out[0](attn.to_v(embeds)))
+
+
+def is_plain(
+    block: nn.Module,  # a transformer block
+) -> bool:
+    "Is its cross-attention to_out(softmax(q k) v) behind a layer norm, and nothing more?"
+    attn, norm = getattr(block, "attn2", None), getattr(block, "norm2", None)
+    return (attn is not None and type(norm) is nn.LayerNorm and getattr(block, "norm_type", None) == "layer_norm" and block.pos_embed is None
+            and not attn.residual_connection and attn.rescale_output_factor == 1 and not attn.norm_cross
+            and attn.spatial_norm is None and attn.group_norm is None and attn.to_out[1].p == 0)
+
+
+def collapse_cross_attention(
+    unet: UNet2DConditionModel,  # changed in place
+) -> int:  # how many layers take the short way
+    "Let cross-attention take the short way where there is one token."
+    blocks = [block for block in unet.modules() if is_plain(block)]
+    for block in blocks:
+        block.norm2.__class__ = LateNorm
+        block.attn2.set_processor(OneTokenAttention(block.norm2, block.attn2.processor))
+    return len(blocks)
+
+
+def idle_with_one_token(
+    name: str,  # of a parameter of the UNet
+) -> bool:
+    "Is this one of the weights that one token leaves without a gradient?"
+    return re.search(r"\.attn2\.to_[qk]\.|transformer_blocks\.\d+\.norm2\.", name) is not None
+
+# %% ../nbs/03_unet.ipynb #69d205bc
+def before_condition(
+    unet: UNet2DConditionModel,
+) -> list[nn.Module]:  # in the order in which they run; empty where we do not know the structure
+    "The modules that run before anything sees the condition."
+    first = unet.down_blocks[0]
+    if not getattr(first, "has_cross_attention", False):
+        return []
+    attention = first.attentions[0]
+    block = attention.transformer_blocks[0]
+    if block.only_cross_attention or getattr(block, "norm_type", None) != "layer_norm":
+        return []
+    return [unet.conv_in, first.resnets[0], attention.norm, attention.proj_in, block.norm1, block.attn1]
+
+
+def once_for_both(
+    forward: Callable,  # of a module whose batch is two equal halves
+) -> Callable:
+    "The same forward, computed on the first half and repeated."
+    def half(value): return value.chunk(2)[0] if torch.is_tensor(value) else value
+    return lambda *args, **kwargs: torch.cat([forward(*map(half, args), **{name: half(value) for name, value in kwargs.items()})] * 2)
+
 # %% ../nbs/03_unet.ipynb #adeb0da8
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 
@@ -155,6 +240,8 @@ class ClassConditionedUNet(nn.Module):
             parameter.data = parameter.data.float()
         self.embedding = ClassEmbedding(num_classes, unet.config.cross_attention_dim, tokens)
         self.embedding.to(unet.device)
+        if tokens == 1:
+            collapse_cross_attention(self.unet)
         self.opened = set()  # plain names of pretrained weights that were ever trainable, and so must be saved
         self.set_trainable("all")
 
@@ -211,11 +298,11 @@ class ClassConditionedUNet(nn.Module):
         self,
         scope: str,  # one of SCOPES
     ) -> list[str]:  # the names of what trains now
-        "Open exactly this part of the model for training."
+        "Open exactly this part of the model for training, but for the weights that one token leaves without a gradient."
         if scope not in SCOPES:
             raise InputError(f"unknown scope {scope!r}: what trains is one of {', '.join(SCOPES)}")
         for name, parameter in self.unet.named_parameters():
-            parameter.requires_grad_(in_scope(name, scope))
+            parameter.requires_grad_(in_scope(name, scope) and not (self.embedding.tokens == 1 and idle_with_one_token(name)))
         self.embedding.requires_grad_(True)
         self.opened |= {name for name, p in self.base_parameters().items() if p.requires_grad}
         return [name for name, p in self.named_parameters() if p.requires_grad]
@@ -252,6 +339,41 @@ class ClassConditionedUNet(nn.Module):
             yield self
         finally:
             self.enable()
+
+    @contextmanager
+    def merged(self):
+        "For the length of a with block the adapters are added into the pretrained weights, where they cost nothing; afterwards all is exactly as before."
+        layers = [layer for layer in self.unet.modules() if isinstance(layer, BaseTunerLayer) and not (layer.disable_adapters or layer.merged)]
+        before = [layer.get_base_layer().weight.data for layer in layers]
+        try:
+            for layer in layers:
+                layer.merge(safe_merge=True)  # into a copy: what was before stays to the bit
+            yield self
+        finally:
+            for layer, weight in zip(layers, before):
+                layer.get_base_layer().weight.data = weight
+                layer.merged_adapters.clear()
+
+    @contextmanager
+    def conditioned(
+        self,
+        embeds: torch.Tensor,  # (batch, tokens, dim) that every call in the block gets, this very tensor
+        guided: bool = False,  # the batch is two halves that differ in their condition alone
+    ):
+        "For the length of a with block: what depends on the condition alone is computed once, and what does not see it once for both halves."
+        layers = [layer for layer in self.unet.modules() if isinstance(getattr(layer, "processor", None), OneTokenAttention)]
+        shared = before_condition(self.unet) if guided else []
+        try:
+            for layer in layers:
+                layer.processor.know(layer, embeds if embeds.shape[1] == 1 else None)
+            for module in shared:
+                module.forward = once_for_both(module.forward)
+            yield self
+        finally:
+            for layer in layers:
+                layer.processor.know(layer, None)
+            for module in shared:
+                vars(module).pop("forward", None)
 
     def save_adapters(
         self,

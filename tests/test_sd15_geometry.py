@@ -58,7 +58,7 @@ def test_one_step_and_one_image(folder, tmp_path):
     base = load_base(folder)
     assert base.size == 512 and base.scheduler.config.prediction_type == "epsilon"
     model = ClassConditionedUNet(base.unet, num_classes=9)
-    assert model.count_parameters() == dict(frozen=859_520_964, adapters=1_594_368, embedding=6_912, trainable=1_601_280)
+    assert model.count_parameters() == dict(frozen=859_520_964, adapters=1_594_368, embedding=6_912, trainable=1_203_456)
 
     frozen = base.unet.conv_in.weight.clone()
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
