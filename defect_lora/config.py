@@ -87,6 +87,7 @@ class TrainConfig:
     rank: int = 8  # of the adapters
     alpha: float = 16  # the adapters are scaled by alpha / rank
     dropout: float = 0.1  # inside the adapters
+    targets: str = "attention"  # the layers that get adapters: attention, or all
     tokens: int = 1  # embedding vectors per class
     condition_dropout: float = 0.1  # how often the class is replaced by zeros
     phases: list = field(default_factory=document_phases)  # rows of name:epochs:lr:scope
@@ -176,6 +177,7 @@ def _check(config):
     _require(config, "max_grad_norm", config.max_grad_norm > 0, "above 0")
     _require(config, "snr_gamma", config.snr_gamma is None or config.snr_gamma > 0, "above 0")
     _require(config, "mixed_precision", config.mixed_precision in ("auto", "no", "fp16", "bf16"), "auto, no, fp16 or bf16")
+    _require(config, "targets", config.targets in ("attention", "all"), "attention or all")
     _require(config, "fit", config.fit in ("pad", "stretch", "crop"), "pad, stretch or crop")
     _require(config, "phases", len(config.phases) > 0, "at least one phase")
 

@@ -33,7 +33,7 @@ from .config import RECIPES, Phase, Plan, TrainConfig, differences, parse_phases
 from .dataset import DefectSpectrumDataset
 from .images import InputError, image_grid, save_image, write_atomically
 from .pipeline import DefectPipeline, image_seed
-from .unet import ClassConditionedUNet
+from .unet import TARGETS, ClassConditionedUNet
 
 log = logging.getLogger(__name__)
 
@@ -433,6 +433,7 @@ class Trainer:
         with seeded(derive_seed(config.seed, "model")):
             model = ClassConditionedUNet(
                 torch.nn.Module.to(self.base.unet, frozen), len(self.classes), rank=config.rank, alpha=config.alpha, dropout=config.dropout,
+                target_modules=TARGETS[config.targets],
                 tokens=config.tokens, condition_dropout=config.condition_dropout,
             )
         if config.gradient_checkpointing:
