@@ -262,6 +262,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'defect_lora/pipeline.py'),
                                       'defect_lora.pipeline.DefectPipeline.embed': ( 'pipeline.html#defectpipeline.embed',
                                                                                      'defect_lora/pipeline.py'),
+                                      'defect_lora.pipeline.DefectPipeline.fast': ( 'pipeline.html#defectpipeline.fast',
+                                                                                    'defect_lora/pipeline.py'),
                                       'defect_lora.pipeline.DefectPipeline.from_pretrained': ( 'pipeline.html#defectpipeline.from_pretrained',
                                                                                                'defect_lora/pipeline.py'),
                                       'defect_lora.pipeline.DefectPipeline.multiple': ( 'pipeline.html#defectpipeline.multiple',

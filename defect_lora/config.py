@@ -135,7 +135,7 @@ class TrainConfig:
         "The configuration that a recipe names, with some fields changed."
         if name not in RECIPES:
             raise InputError(f"unknown recipe {name!r}, choose one of {', '.join(RECIPES)}")
-        config = cls(**{**RECIPES[name](), **overrides, "recipe": name})
+        config = cls(**{**RECIPES[name](overrides.get("base", cls.base)), **overrides, "recipe": name})
         return config if epochs is None else replace(config, phases=scale_phases(config.phases, epochs))
 
     def save(
@@ -187,19 +187,19 @@ def _require(config, name, right, wanted):
         raise InputError(f"{name} is {getattr(config, name)!r}, it must be {wanted}")
 
 # %% ../nbs/06_config.ipynb #84ba3a37
-def _document():
+def _document(base):
     return {}
 
 
-def _tuned():
-    return dict(
-        phases=[Phase("all adapters", 100, 3e-3, "all")],
-        rank=16, alpha=16, tokens=1, embedding_lr_scale=3.0, warmup_steps=20, decay_from=0.5, mask_weight=4.0, flip=False,
-        sample_every=50, num_inference_steps=25, guidance_scale=2.0, gradient_checkpointing=False,
-    )
+def _tuned(base):
+    common = dict(targets="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False)
+    if base != "tiny":
+        return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")])
+    return common | dict(phases=[Phase("all adapters", 300, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=60, num_inference_steps=25,
+                         guidance_scale=2.0, gradient_checkpointing=False)
 
 
-RECIPES = {"document": _document, "tuned": _tuned}  # name -> function that returns the fields it changes
+RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base's name that returns the fields it changes
 
 # %% ../nbs/06_config.ipynb #50a224e3
 LOOKING = ("data", "sample_every", "samples_per_class", "num_inference_steps", "guidance_scale", "save_every", "keep_checkpoints", "recipe")
