@@ -163,6 +163,7 @@ def run_train(args):
 
     trainer = Trainer(config, args.out)
     _say_plan(trainer)
+    _say(trainer.preflight())
     trainer.fit()
     return [f"run: {args.out}", f"model: {Path(args.out) / 'model'}"]
 

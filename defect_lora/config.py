@@ -101,6 +101,7 @@ class TrainConfig:
     batch_size: int = 4  # images in one forward pass
     accumulation: int = 4  # forward passes in one optimizer step
     gradient_checkpointing: bool = True  # less memory, more time
+    fit_memory: bool = True  # on a GPU choose batch_size and gradient_checkpointing anew, so that a step fits; its images stay the same
     mixed_precision: str = "auto"  # auto, no, fp16 or bf16
     sample_every: int = 5  # epochs between sample grids; 0 = none
     samples_per_class: int = 2  # images of each class in a grid

@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ from .base import load_base
 from .config import RECIPES, Phase, Plan, TrainConfig, differences, parse_phases, scale_phases
 from .dataset import DefectSpectrumDataset
 from .images import InputError, image_grid, save_image, write_atomically
+from .preflight import Cut, choose_cut, describe, measure
 from .pipeline import DefectPipeline, image_seed
 from .unet import TARGETS, ClassConditionedUNet
 
@@ -183,7 +184,7 @@ class Batch:
 
     def take(
         self,
-        rows: slice,  # of the batch
+        rows: slice | torch.Tensor,  # of the batch
         device: torch.device | str = "cpu",  # where they go
     ) -> "Batch":
         "Some rows, on a device."
@@ -426,6 +427,7 @@ class Trainer:
         self.model = self._build_model()
         self.optimizer = self.accelerator.prepare(build_optimizer(self.model, config))
         self.moments, self.phase, self.step = None, None, 0
+        self.cut, self.forecast = Cut(config.batch_size, config.gradient_checkpointing), None
 
     def _build_model(self):
         config, precision = self.config, self.accelerator.mixed_precision
@@ -436,8 +438,6 @@ class Trainer:
                 target_modules=TARGETS[config.targets],
                 tokens=config.tokens, condition_dropout=config.condition_dropout,
             )
-        if config.gradient_checkpointing:
-            model.unet.enable_gradient_checkpointing()
         return model.to(self.accelerator.device)
 
     @property
@@ -450,7 +450,7 @@ class Trainer:
         progress=None,  # called with each row of metrics.jsonl; training stops when it returns False
     ) -> DefectPipeline:
         "Train to the end of the plan, and save the model."
-        self._start()
+        self.preflight()
         steps = range(self.step, len(self.plan))
         with tqdm(total=len(self.plan), initial=self.step, desc="training", disable=not self.accelerator.is_main_process) as bar:
             for step in steps:
@@ -460,6 +460,41 @@ class Trainer:
                     self.save()
                     return self._ready()
         return self._finish()
+
+    def preflight(self) -> str:
+        "Load what the run needs, choose how its batches are cut, and say what it will take; measured on one step."
+        self._start()
+        if self.step < len(self.plan) and self.forecast is None:
+            if self.config.fit_memory and self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1:
+                self.cut = self._cut_before() or choose_cut(self.config.effective_batch, torch.cuda.mem_get_info(self.accelerator.device)[0], self._cost)
+                write_atomically(self.out / "cut.json", json.dumps(dict(device=self._device_name(), **asdict(self.cut))))
+            cost = self._cost(self.cut.batch_size, self.cut.checkpointing)
+            left = len(self.plan) - self.step
+            self.forecast = describe(self.cut, self.config.effective_batch, cost, left, self.accelerator.device)
+            log.info("%s", self.forecast)
+        return self.forecast or f"{self.out} is complete"
+
+    def _cost(self, images, checkpointing):
+        "A pass of some images, measured; nothing of the run changes."
+        self.model.unet.enable_gradient_checkpointing() if checkpointing else self.model.unet.disable_gradient_checkpointing()
+        planned = self.plan[self.step]
+        self._enter(planned.phase)
+        batch = self._draw(planned)
+        part = batch.take(torch.arange(images) % len(batch), self.accelerator.device)
+        def loss():
+            with self.accelerator.autocast():
+                return diffusion_loss(self.model, self.scheduler, part, self.config.snr_gamma).mean()
+        with seeded(0, self.accelerator.device):
+            return measure(self.model, loss, self.accelerator.device)
+
+    def _device_name(self):
+        return torch.cuda.get_device_name(self.accelerator.device)
+
+    def _cut_before(self):
+        "The cut that this run had on a device of this name: it goes on with the same."
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            values = json.loads((self.out / "cut.json").read_text())
+            return Cut(**values) if values.pop("device") == self._device_name() else None
 
     def _start(self):
         self.out.mkdir(parents=True, exist_ok=True)
@@ -501,7 +536,7 @@ class Trainer:
 
     def _backward(self, batch, step):
         "Gradients of the mean loss over the effective batch, whichever way it is cut; returns that loss."
-        total, size, processes = 0.0, self.config.batch_size, self.accelerator.num_processes
+        total, size, processes = 0.0, self.cut.batch_size, self.accelerator.num_processes
         mine = range(self.accelerator.process_index * size, len(batch), processes * size)
         with seeded(derive_seed(self.config.seed, "dropout", step, self.accelerator.process_index), self.accelerator.device):
             for first in mine:
