@@ -9,6 +9,7 @@ __all__ = ['COMMANDS', 'Parser', 'field_help', 'add_config_flags', 'build_parser
 
 # %% ../nbs/09_cli.ipynb #2299206e
 import argparse
+import errno
 import os
 import sys
 from dataclasses import fields
@@ -143,6 +144,8 @@ def _output_folder(out):
         if path.exists():
             if not path.is_dir():
                 raise InputError(f"{path} is a file; --out needs a folder")
+            if not os.access(path, os.W_OK):
+                raise InputError(f"{path} cannot be written; choose another folder for --out")
             return
 
 # %% ../nbs/09_cli.ipynb #9bd0c6bc
@@ -189,7 +192,7 @@ def describe_generate(parser):
     parser.add_argument("--seed", type=int, default=0, help="every image follows from it")
     parser.add_argument("--num-inference-steps", type=int, default=None, help="steps from noise to image; None is what the run was configured with")
     parser.add_argument("--guidance-scale", type=float, default=None, help="how strongly the class is followed; None likewise")
-    parser.add_argument("--fast", action="store_true", help="20 steps of a multistep solver, DPM-Solver++")
+    parser.add_argument("--fast", action="store_true", help="a multistep solver, DPM-Solver++, with 20 steps if --num-inference-steps does not say otherwise")
     parser.add_argument("--batch-size", type=int, default=8, help="images drawn at once; no image depends on it")
 
 
@@ -220,7 +223,11 @@ def _sampling(args):
 
 
 def _names(text):
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    _require(names, "--classes", text, "at least one name, or be left out for all")
+    return names
 
 
 def _device():
@@ -318,6 +325,11 @@ def main(
         lines = run_command(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         _say("defect-lora: " + " ".join(str(error).split()))
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR):
+            raise
+        _say(f"defect-lora: {error.filename or 'the disk'}: {error.strerror}; choose a folder that can be written, on a disk with room")
         return 2
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)

@@ -29,8 +29,8 @@ class Phase:
     def __post_init__(self):
         if self.trainable not in SCOPES:
             raise InputError(f"phase {self.name!r}: trainable is {self.trainable!r}, choose one of {', '.join(SCOPES)}")
-        if self.epochs < 1 or self.lr < 0:
-            raise InputError(f"phase {self.name!r}: needs at least 1 epoch and no negative lr, has {self.epochs} and {self.lr}")
+        if self.epochs < 1 or not 0 <= self.lr < math.inf:
+            raise InputError(f"phase {self.name!r}: needs at least 1 epoch and a finite lr of 0 or more, has {self.epochs} and {self.lr}")
 
 # %% ../nbs/06_config.ipynb #5f252840
 def parse_phases(

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FAST_STEPS', 'class_ids', 'class_id', 'make_generators', 'image_seed', 'DefectPipelineOutput', 'evaluating',
-           'DefectPipeline', 'check_size', 'check_call', 'in_batches', 'stack', 'find_model', 'read_config',
-           'plan_images', 'generate_folder']
+           'DefectPipeline', 'size_multiple', 'check_size', 'check_call', 'in_batches', 'stack', 'find_model',
+           'read_config', 'plan_images', 'generate_folder']
 
 # %% ../nbs/05_pipeline.ipynb #6b7be29f
 import hashlib
 import inspect
 import json
+import math
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -126,7 +127,7 @@ class DefectPipeline:
     @property
     def multiple(self) -> int:
         "Sizes must be a multiple of this, so that every halving inside is even."
-        return self.factor * 2 ** (len(self.model.unet.config.block_out_channels) - 1)
+        return size_multiple(self.model.unet, self.vae)
 
     @property
     def device(self) -> torch.device:
@@ -161,7 +162,7 @@ class DefectPipeline:
     ) -> DefectPipelineOutput:
         "Draw one image for each class label."
         labels = class_ids(class_labels, self.classes)
-        check_call(output_type, num_inference_steps, batch_size)
+        check_call(output_type, num_inference_steps, batch_size, guidance_scale, self.scheduler.config.num_train_timesteps)
         generators = make_generators(len(labels), generator, seeds)
         batches = list(in_batches(list(zip(labels, generators)), batch_size))
         images = []
@@ -280,12 +281,24 @@ class DefectPipeline:
         folder = find_model(folder)
         config = read_config(folder / "config.json")
         parts = load_base(base or config["base"], dtype, local_files_only)
-        model = ClassConditionedUNet(parts.unet, **config["unet"]).load_adapters(folder)
+        try:
+            model = ClassConditionedUNet(parts.unet, **config["unet"])
+        except TypeError as error:
+            raise InputError(f"{folder / 'config.json'}: not a model's configuration ({error})") from error
+        model.load_adapters(folder)
         scheduler = make_scheduler(config["scheduler"])
         pipe = cls(model.eval(), parts.vae, scheduler, config["classes"], parts.name, config["size"])
         return pipe.to(device) if device is not None else pipe
 
 # %% ../nbs/05_pipeline.ipynb #0026df0e
+def size_multiple(
+    unet,  # UNet2DConditionModel
+    vae: AutoencoderKL,  # its autoencoder
+) -> int:  # pixels; 64 for SD 1.5
+    "Sizes must be a multiple of this, so that every halving inside is even."
+    return pixels_per_latent(vae) * 2 ** (len(unet.config.block_out_channels) - 1)
+
+
 def check_size(
     size: int,  # pixels on a side
     multiple: int,  # of what
@@ -299,8 +312,14 @@ def check_call(
     output_type: str,
     num_inference_steps: int,
     batch_size: int | None,
+    guidance_scale: float = 1,
+    most_steps: int = 1000,  # that the base's noise schedule has
 ) -> None:
     "Refuse what no call can mean."
+    if num_inference_steps > most_steps:
+        raise InputError(f"num_inference_steps {num_inference_steps}: this base was trained with {most_steps} steps of noise, take at most that many")
+    if not math.isfinite(guidance_scale):
+        raise InputError(f"guidance_scale {guidance_scale}: must be a finite number")
     if output_type not in ("pil", "np", "pt", "latent"):
         raise InputError(f"unknown output_type {output_type!r}: use pil, np, pt or latent")
     if num_inference_steps < 1 or (batch_size is not None and batch_size < 1):

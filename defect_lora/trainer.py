@@ -33,7 +33,7 @@ from .config import RECIPES, Phase, Plan, TrainConfig, differences, parse_phases
 from .dataset import DefectSpectrumDataset
 from .images import InputError, image_grid, save_image, write_atomically
 from .preflight import Cut, choose_cut, describe, measure
-from .pipeline import DefectPipeline, image_seed
+from .pipeline import DefectPipeline, check_size, image_seed, size_multiple
 from .unet import TARGETS, ClassConditionedUNet
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Moments:
 # %% ../nbs/07_trainer.ipynb #5cb7eff7
 def cache_folder() -> Path:
     "Where encoded images are kept between runs."
-    return Path(os.environ.get("DEFECT_LORA_CACHE") or Path.home() / ".cache" / "defect_lora") / "latents"
+    return Path(os.environ.get("DEFECT_LORA_CACHE") or "~/.cache/defect_lora").expanduser() / "latents"
 
 
 def fingerprint(
@@ -131,15 +131,17 @@ class ImageEncoder:
     def _encode(self, pixels):
         vae = self.vae.to(self.device)
         posterior = vae.encode(torch.stack([pixels, pixels.flip(-1)]).to(vae.device, vae.dtype)).latent_dist
-        return {"mean": posterior.mean.float().cpu(), "std": posterior.std.float().cpu()}
+        return {"mean": posterior.mean.float().cpu().contiguous(), "std": posterior.std.float().cpu().contiguous()}
 
     def _read(self, path):
-        with contextlib.suppress(OSError, ValueError, SafetensorError):  # missing or damaged: encoded anew
-            return load_file(path)
+        with contextlib.suppress(OSError, ValueError, KeyError, SafetensorError):  # missing or damaged: encoded anew
+            found = load_file(path)
+            if found["mean"].shape == found["std"].shape and found["mean"].ndim == 4 and len(found["mean"]) == 2:
+                return {name: found[name] for name in ("mean", "std")}
 
     def _keep(self, path, moments):
         try:
-            write_atomically(path, save({name: value.contiguous() for name, value in moments.items()}))
+            write_atomically(path, save(moments))
         except OSError as error:
             log.warning("encoded images are not kept for the next run: %s", error)
             self._keep = lambda path, moments: moments
@@ -418,6 +420,7 @@ class Trainer:
         _check_run(config, self.out)
         self.base = load_base(config.base)
         self.size = config.size or self.base.size
+        check_size(self.size, size_multiple(self.base.unet, self.base.vae))
         self.dataset = dataset or _open_dataset(config, self.size)
         self.classes = list(self.dataset.classes)
         _check_classes(self.classes, config)

@@ -12,6 +12,7 @@ __all__ = ['SCOPES', 'DECODER', 'ADAPTERS', 'EMBEDDING', 'BASE_WEIGHTS', 'ATTENT
 import json
 import re
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ def check_torchvision() -> None:
 check_torchvision()
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -135,9 +137,9 @@ def check_tensors(
 
 # %% ../nbs/03_unet.ipynb #f100c4e5
 class LateNorm(nn.LayerNorm):
-    "A layer norm that whoever reads its output applies himself."
+    "A layer norm that its one reader applies himself, as long as that is OneTokenAttention."
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
+        return x if isinstance(self.reader[0].processor, OneTokenAttention) else super().forward(x)
 
 
 class OneTokenAttention:
@@ -182,6 +184,7 @@ def collapse_cross_attention(
     blocks = [block for block in unet.modules() if is_plain(block)]
     for block in blocks:
         block.norm2.__class__ = LateNorm
+        block.norm2.reader = (block.attn2,)  # in a tuple, so that it does not become a part of the norm
         block.attn2.set_processor(OneTokenAttention(block.norm2, block.attn2.processor))
     return len(blocks)
 
@@ -198,7 +201,7 @@ def before_condition(
 ) -> list[nn.Module]:  # in the order in which they run; empty where we do not know the structure
     "The modules that run before anything sees the condition."
     first = unet.down_blocks[0]
-    if not getattr(first, "has_cross_attention", False):
+    if type(first) is not CrossAttnDownBlock2D:
         return []
     attention = first.attentions[0]
     block = attention.transformer_blocks[0]
@@ -212,7 +215,12 @@ def once_for_both(
 ) -> Callable:
     "The same forward, computed on the first half and repeated."
     def half(value): return value.chunk(2)[0] if torch.is_tensor(value) else value
-    return lambda *args, **kwargs: torch.cat([forward(*map(half, args), **{name: half(value) for name, value in kwargs.items()})] * 2)
+    def shared(*args, **kwargs): return torch.cat([forward(*map(half, args), **{name: half(value) for name, value in kwargs.items()})] * 2)
+    shared.stock = forward
+    return shared
+
+
+_DRAWING = threading.RLock()  # while a model draws, its weights and layers are not as they are told: one at a time
 
 # %% ../nbs/03_unet.ipynb #adeb0da8
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -346,17 +354,27 @@ class ClassConditionedUNet(nn.Module):
 
     @contextmanager
     def merged(self):
-        "For the length of a with block the adapters are added into the pretrained weights, where they cost nothing; afterwards all is exactly as before."
+        """For the length of a with block the adapters are added into the pretrained weights, where they cost nothing; afterwards all is exactly as before.
+
+        In half precision the sum would round small adapters away, so there they stay beside the weights."""
         layers = [layer for layer in self.unet.modules() if isinstance(layer, BaseTunerLayer) and not (layer.disable_adapters or layer.merged)]
-        before = [layer.get_base_layer().weight.data for layer in layers]
+        layers = layers if self.dtype == torch.float32 else []
+        with _DRAWING:
+            before = [layer.get_base_layer().weight.data for layer in layers]
+            try:
+                for layer in layers:
+                    self._merge(layer)
+                yield self
+            finally:
+                for layer, weight in zip(layers, before):
+                    layer.get_base_layer().weight.data = weight
+                    layer.merged_adapters.clear()
+
+    def _merge(self, layer):
         try:
-            for layer in layers:
-                layer.merge(safe_merge=True)  # into a copy: what was before stays to the bit
-            yield self
-        finally:
-            for layer, weight in zip(layers, before):
-                layer.get_base_layer().weight.data = weight
-                layer.merged_adapters.clear()
+            layer.merge(safe_merge=True)  # into a copy: what was before stays to the bit
+        except ValueError as error:
+            raise InputError("the adapters hold values that are not finite: the training diverged; take a lower learning rate, or an earlier checkpoint") from error
 
     @contextmanager
     def conditioned(
@@ -366,18 +384,23 @@ class ClassConditionedUNet(nn.Module):
     ):
         "For the length of a with block: what depends on the condition alone is computed once, and what does not see it once for both halves."
         layers = [layer for layer in self.unet.modules() if isinstance(getattr(layer, "processor", None), OneTokenAttention)]
-        shared = before_condition(self.unet) if guided else []
-        try:
-            for layer in layers:
-                layer.processor.know(layer, embeds if embeds.shape[1] == 1 else None)
-            for module in shared:
-                module.forward = once_for_both(module.forward)
-            yield self
-        finally:
-            for layer in layers:
-                layer.processor.know(layer, None)
-            for module in shared:
-                vars(module).pop("forward", None)
+        shared = before_condition(self.unet)
+        with _DRAWING:
+            known, forwards = [layer.processor.known for layer in layers], [vars(module).get("forward") for module in shared]
+            try:
+                for layer in layers:
+                    layer.processor.know(layer, embeds if embeds.shape[1] == 1 else None)
+                for module in shared:
+                    stock = getattr(module.forward, "stock", module.forward)  # a block inside a block does not share twice
+                    module.forward = once_for_both(stock) if guided else stock
+                yield self
+            finally:
+                for layer, value in zip(layers, known):
+                    layer.processor.known = value
+                for module, forward in zip(shared, forwards):
+                    vars(module).pop("forward")
+                    if forward is not None:
+                        module.forward = forward
 
     def save_adapters(
         self,
