@@ -105,7 +105,7 @@ def test_generate_without_a_model(tmp_path):
 
 def test_run_of_another_configuration(trained):
     line = refused(*train(trained / "data", trained / "run", rank=2))
-    assert "rank: 2 instead of 16" in line
+    assert "rank: 2 instead of" in line
 
 
 def test_wrong_values(tmp_path):
