@@ -168,7 +168,14 @@ def run_train(args):
     _say_plan(trainer)
     _say(trainer.preflight())
     trainer.fit()
-    return [f"run: {args.out}", f"model: {Path(args.out) / 'model'}"]
+    return [f"run: {args.out}", f"model: {Path(args.out) / 'model'}", *_best(trainer)]
+
+
+def _best(trainer):
+    "Where the model is that did best on the way, and why training ended early, if it did."
+    row, reason = trainer.best(), trainer.stop_reason()
+    kept = [f"best: {trainer.out / 'best'} (after epoch {row['epoch']}, FID {row['fid']['value']:.1f} with {row['features']} features)"] if row else []
+    return kept + ([reason] if reason else [])
 
 
 def _say_plan(trainer):

@@ -105,6 +105,9 @@ class TrainConfig:
     mixed_precision: str = "auto"  # auto, no, fp16 or bf16
     sample_every: int = 5  # epochs between sample grids; 0 = none
     samples_per_class: int = 2  # images of each class in a grid
+    evaluate_every: int = 10  # epochs between evaluations, which compare drawn images with the real ones; 0 = none
+    evaluate_per_class: int = 10  # images of each class in an evaluation
+    patience: int = 20  # epochs without a better FID after which training stops; 0 = it never stops early
     num_inference_steps: int = 50  # DDIM steps of a sample
     guidance_scale: float = 7.5  # of a sample
     save_every: int = 50  # optimizer steps between checkpoints
@@ -160,8 +163,9 @@ class TrainConfig:
             raise InputError(f"{path} is not a configuration of this version: {error}") from None
 
 # %% ../nbs/06_config.ipynb #ab4bd9fc
-_AT_LEAST_ONE = ("rank", "tokens", "batch_size", "accumulation", "samples_per_class", "num_inference_steps", "save_every", "keep_checkpoints")
-_NOT_NEGATIVE = ("alpha", "weight_decay", "warmup_steps", "sample_every", "embedding_lr_scale")
+_AT_LEAST_ONE = ("rank", "tokens", "batch_size", "accumulation", "samples_per_class", "evaluate_per_class", "num_inference_steps", "save_every",
+                 "keep_checkpoints")
+_NOT_NEGATIVE = ("alpha", "weight_decay", "warmup_steps", "sample_every", "evaluate_every", "patience", "embedding_lr_scale")
 _SHARES = ("dropout", "condition_dropout", "decay_from")
 
 
@@ -193,17 +197,18 @@ def _document(base):
 
 
 def _tuned(base):
-    common = dict(targets="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False)
+    common = dict(targets="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False,
+                  sample_every=25, evaluate_every=25, patience=50)
     if base != "tiny":
         return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")])
-    return common | dict(phases=[Phase("all adapters", 300, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=60, num_inference_steps=25,
+    return common | dict(phases=[Phase("all adapters", 300, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=60, evaluate_every=100, patience=0, num_inference_steps=25,
                          guidance_scale=2.0, gradient_checkpointing=False)
 
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base's name that returns the fields it changes
 
 # %% ../nbs/06_config.ipynb #50a224e3
-LOOKING = ("data", "sample_every", "samples_per_class", "num_inference_steps", "guidance_scale", "save_every", "keep_checkpoints", "recipe")
+LOOKING = ("data", "sample_every", "samples_per_class", "evaluate_every", "evaluate_per_class", "patience", "num_inference_steps", "guidance_scale", "save_every", "keep_checkpoints", "recipe")
 
 
 def differences(
@@ -281,3 +286,31 @@ class Plan:
         start = max(warmup, self.config.decay_from * self.total_steps)
         progress = max(0, step - start) / max(1, self.total_steps - start)
         return 0.5 * (1 + math.cos(math.pi * progress))
+
+    def evaluates(
+        self,
+        epoch: int,  # from 1
+    ) -> bool:
+        "Is the run judged after this epoch?"
+        return self.config.evaluate_every > 0 and epoch % self.config.evaluate_every == 0
+
+    def drawn(
+        self,
+        epoch: int,  # from 1
+    ) -> int:  # images of each class
+        "How many images are drawn after an epoch: a grid's, or an evaluation's, of which the grid is a part."
+        config = self.config
+        grid = config.samples_per_class if config.sample_every and epoch % config.sample_every == 0 else 0
+        return max(grid, config.evaluate_per_class if self.evaluates(epoch) else 0)
+
+    def work(
+        self,
+        num_classes: int,
+        first: int = 0,  # step to count from
+    ) -> dict:  # train: images that pass forwards and backwards; draw: forward passes of one latent; images: drawn
+        "What is left to do, counted in passes of the UNet."
+        epochs = range(first // self.steps_per_epoch + 1, self.config.epochs + 1)
+        images = num_classes * sum(map(self.drawn, epochs))
+        halves = 2 if self.config.guidance_scale > 1 else 1
+        train = sum(self[step].last - self[step].first for step in range(first, len(self)))
+        return dict(train=train, draw=images * self.config.num_inference_steps * halves, images=images)

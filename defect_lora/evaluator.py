@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['conv_block', 'TinyFeatures', 'save_tiny_features', 'load_tiny_features', 'Features', 'inception_is_reachable',
-           'inception_features', 'load_features', 'choose_features', 'square_pixels', 'extract_features',
+           'inception_features', 'load_features', 'choose_features', 'drawn_by', 'square_pixels', 'extract_features',
            'centred_factor', 'frechet_distance', 'polynomial_kernel', 'weighted_mmd', 'bootstrap_weights',
            'kernel_distance', 'take', 'interval_around', 'split_halves', 'real_floor', 'measure_fid', 'measure_kid',
            'no_measure', 'split_parameters', 'classifier_loss', 'fit_classifier', 'cross_validated', 'share_interval',
@@ -139,12 +139,17 @@ def load_features(
 
 # %% ../nbs/06_evaluator.ipynb #820a88c0
 def choose_features(
-    fake_paths:list,  # the generated images
+    base:str=None,  # the base model that drew the images, where it is known
 )->str:  # "tiny" or "inception"
-    "The features that suit these images: tiny for the tiny base or without a network, else inception."
-    made_by = (read_provenance(fake_paths[0]) if fake_paths else None) or {}
-    if made_by.get("model") == "tiny": return "tiny"
-    return "inception" if inception_is_reachable() else "tiny"
+    "The features that suit a base model's images: tiny for the tiny base or without a network, else inception."
+    return "tiny" if base == "tiny" or not inception_is_reachable() else "inception"
+
+
+def drawn_by(
+    path,  # an image file
+)->str:  # the base model that its provenance names, or None
+    "Which base model drew an image."
+    return (read_provenance(path) or {}).get("model")
 
 # %% ../nbs/06_evaluator.ipynb #dac4e00b
 def square_pixels(
@@ -470,7 +475,7 @@ class Evaluator:
         self.seed, self.progress = seed, progress
         self.classes = sorted(set(self.real_names))
         self.check(fake)
-        self.features = load_features(choose_features(self.fake_paths) if features == "auto" else features)
+        self.features = load_features(choose_features(drawn_by(self.fake_paths[0])) if features == "auto" else features)
 
     def check(self,
         fake,  # as given, for the message

@@ -8,7 +8,7 @@ __all__ = ['Cost', 'Kept', 'measure', 'Cut', 'choose_cut', 'in_words', 'describe
 # %% ../nbs/06_preflight.ipynb #d0bbd065
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,6 +20,7 @@ class Cost:
     "What one forward and backward pass took."
     memory: int | None  # bytes beyond what was held before; None = did not fit
     seconds: float
+    forward_seconds: float = 0.0  # of a forward pass alone, as drawing needs it; 0 = not measured
 
 
 class Kept:
@@ -47,19 +48,29 @@ def measure(
     model: torch.nn.Module,  # its gradients are dropped
     loss_of: Callable[[], torch.Tensor],  # runs a forward pass; a scalar
     device: torch.device | str = "cpu",
+    forward: bool = False,  # time a forward pass alone as well
 ) -> Cost:
     "Run one forward and backward pass, and say what it took."
     device = torch.device(device)
     def once(): return _on_gpu(loss_of, device) if device.type == "cuda" else _on_cpu(model, loss_of)
     try:
-        first = once()
-        return min(first, once(), key=lambda cost: cost.seconds) if first.seconds < 2 else first  # the first time is slower
+        cost = once()
+        if cost.seconds < 2:
+            cost = min(cost, once(), key=lambda cost: cost.seconds)  # the first time is slower
+        return replace(cost, forward_seconds=_forward(loss_of, device)) if forward else cost
     except torch.OutOfMemoryError:
         return Cost(None, 0.0)
     finally:
         model.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def _forward(loss_of, device):
+    start = time.perf_counter()
+    float(loss_of())  # waits for the device
+    return time.perf_counter() - start
 
 
 def _on_cpu(model, loss_of):
@@ -130,12 +141,16 @@ def in_words(
 def describe(
     cut: Cut,
     effective: int,  # images in an optimizer step
-    cost: Cost,  # of one pass with this cut
-    steps: int,  # that are left
+    cost: Cost,  # of one pass with this cut, forward pass included
+    work: dict,  # train, draw and images, as Plan.work counts them
     device: torch.device | str = "cpu",
 ) -> str:
-    "One sentence for the user."
-    passes = -(-effective // cut.batch_size)
+    "What is ahead, in two sentences for the user."
+    passes, images = -(-effective // cut.batch_size), min(cut.batch_size, effective)
     memory = "" if cost.memory is None else f", {cost.memory / 2**30:.2f} GiB beside the weights"
-    return (f"each step takes {passes} x {cut.batch_size} images{' with gradient checkpointing' if cut.checkpointing else ''}{memory}; "
-            f"{steps} steps take about {in_words(cost.seconds * passes * steps)} on {device}, samples not counted")
+    train, draw = work["train"] * cost.seconds / images, work["draw"] * cost.forward_seconds / images
+    said = (f"each step takes {passes} x {cut.batch_size} images{' with gradient checkpointing' if cut.checkpointing else ''}{memory}. "
+            f"Ahead are {work['train']:,} training passes, about {in_words(train)} on {device}")
+    if not work["draw"]:
+        return said + "; no samples are drawn on the way"
+    return said + (f", and {work['draw']:,} forward passes for {work['images']:,} samples, about {in_words(draw)}: {in_words(train + draw)} in all")

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from safetensors import SafetensorError
+from PIL import Image
 from safetensors.torch import load_file, save, save_file
 from tqdm.auto import tqdm
 
@@ -32,6 +33,7 @@ from .base import load_base
 from .config import RECIPES, Phase, Plan, TrainConfig, differences, parse_phases, scale_phases
 from .dataset import DefectSpectrumDataset
 from .images import InputError, image_grid, save_image, write_atomically
+from .evaluator import choose_features, extract_features, load_features, measure_fid, measure_kid, one_thread
 from .preflight import Cut, choose_cut, describe, measure
 from .pipeline import DefectPipeline, check_size, image_seed, size_multiple
 from .unet import TARGETS, ClassConditionedUNet
@@ -429,7 +431,7 @@ class Trainer:
         self.accelerator = make_accelerator(config.mixed_precision)
         self.model = self._build_model()
         self.optimizer = self.accelerator.prepare(build_optimizer(self.model, config))
-        self.moments, self.phase, self.step = None, None, 0
+        self.moments, self.phase, self.step, self.real = None, None, 0, None
         self.cut, self.forecast = Cut(config.batch_size, config.gradient_checkpointing), None
 
     def _build_model(self):
@@ -457,6 +459,8 @@ class Trainer:
         steps = range(self.step, len(self.plan))
         with tqdm(total=len(self.plan), initial=self.step, desc="training", disable=not self.accelerator.is_main_process) as bar:
             for step in steps:
+                if step % self.plan.steps_per_epoch == 0 and self.stop_reason():
+                    break
                 row = self.train_step(self.plan[step])
                 self._after_step(row, bar)
                 if progress is not None and progress(row) is False:
@@ -471,13 +475,12 @@ class Trainer:
             if self.config.fit_memory and self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1:
                 self.cut = self._cut_before() or choose_cut(self.config.effective_batch, torch.cuda.mem_get_info(self.accelerator.device)[0], self._cost)
                 write_atomically(self.out / "cut.json", json.dumps(dict(device=self._device_name(), **asdict(self.cut))))
-            cost = self._cost(self.cut.batch_size, self.cut.checkpointing)
-            left = len(self.plan) - self.step
-            self.forecast = describe(self.cut, self.config.effective_batch, cost, left, self.accelerator.device)
+            cost, work = self._cost(self.cut.batch_size, self.cut.checkpointing, forward=True), self.plan.work(len(self.classes), self.step)
+            self.forecast = describe(self.cut, self.config.effective_batch, cost, work, self.accelerator.device)
             log.info("%s", self.forecast)
         return self.forecast or f"{self.out} is complete"
 
-    def _cost(self, images, checkpointing):
+    def _cost(self, images, checkpointing, forward=False):
         "A pass of some images, measured; nothing of the run changes."
         self.model.unet.enable_gradient_checkpointing() if checkpointing else self.model.unet.disable_gradient_checkpointing()
         planned = self.plan[self.step]
@@ -488,7 +491,7 @@ class Trainer:
             with self.accelerator.autocast():
                 return diffusion_loss(self.model, self.scheduler, part, self.config.snr_gamma).mean()
         with seeded(0, self.accelerator.device):
-            return measure(self.model, loss, self.accelerator.device)
+            return measure(self.model, loss, self.accelerator.device, forward)
 
     def _device_name(self):
         return torch.cuda.get_device_name(self.accelerator.device)
@@ -585,28 +588,74 @@ class Trainer:
                 file.write(json.dumps(row) + "\n")
 
     def _validate(self, planned):
-        "A grid of samples, where the plan asks for one and it is not there yet."
-        due = self.config.sample_every and planned.epoch % self.config.sample_every == 0 and planned.ends_epoch
-        folder = self.out / f"epoch_{planned.epoch}"
-        if due and self.accelerator.is_main_process and not (folder / "grid.png").exists():
-            start = time.perf_counter()
-            self.sample(folder)
-            self._record(dict(step=planned.step + 1, epoch=planned.epoch, phase=planned.phase.name, validation="samples",
-                              folder=folder.name, seconds=round(time.perf_counter() - start, 2)))
+        "What the plan asks for after an epoch and is not there yet: a grid of samples, an evaluation."
+        count = self.plan.drawn(planned.epoch) if planned.ends_epoch else 0
+        if count and self.accelerator.is_main_process:
+            folder, evaluates = self.out / f"epoch_{planned.epoch}", self.plan.evaluates(planned.epoch)
+            if not (folder / "grid.png").exists():
+                self._log_validation(planned, "samples", lambda: dict(folder=self.sample(folder, count).parent.name))
+            if evaluates and planned.epoch not in [row["epoch"] for row in self.evaluations()]:
+                self._log_validation(planned, "evaluation", lambda: self.evaluate(folder))
+                self._keep_best(planned.epoch)
+        self.accelerator.wait_for_everyone()
+
+    def _log_validation(self, planned, kind, work):
+        start = time.perf_counter()
+        found = work()
+        self._record(dict(step=planned.step + 1, epoch=planned.epoch, phase=planned.phase.name, validation=kind, **found,
+                          seconds=round(time.perf_counter() - start, 2)))
 
     def sample(
         self,
         folder: Path,  # gets class_{id}_sample_{n}.png and grid.png
+        count: int | None = None,  # images of each class; None = samples_per_class. The grid shows samples_per_class of them
     ) -> Path:  # the grid
         "Draw samples of each class, with the seeds that `generate_folder` uses: each epoch draws the same ones anew."
-        count, labels = self.config.samples_per_class, range(len(self.classes))
+        config, labels = self.config, range(len(self.classes))
+        count, shown = count or config.samples_per_class, min(count or config.samples_per_class, config.samples_per_class)
         places = [(label, number) for label in labels for number in range(count)]
-        seeds = [image_seed(self.config.seed, *place) for place in places]
+        seeds = [image_seed(config.seed, *place) for place in places]
         images = self._draw_samples([label for label, _ in places], seeds)
         for (label, number), seed, image in zip(places, seeds, images):
             save_image(image, Path(folder) / f"class_{label}_sample_{number}.png", class_name=self.classes[label], seed=seed, step=self.step,
-                       num_inference_steps=self.config.num_inference_steps, guidance_scale=self.config.guidance_scale, base=self.config.base)
-        return save_image(image_grid(images, count, row_labels=self.classes), Path(folder) / "grid.png", step=self.step)
+                       num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale, model=config.base)
+        grid = [image for (_, number), image in zip(places, images) if number < shown]
+        return save_image(image_grid(grid, shown, row_labels=self.classes), Path(folder) / "grid.png", step=self.step)
+
+    def evaluate(
+        self,
+        folder: Path,  # what `sample` wrote
+    ) -> dict:  # n_real, n_fake, features, fid and kid as the report has them
+        "Compare an epoch's samples with the real images that the run trains on."
+        paths = sorted(Path(folder).glob("class_*_sample_*.png"))
+        features = load_features(choose_features(self.config.base), self.accelerator.device)
+        if self.real is None:
+            self.real = extract_features([_picture(self.dataset[i]["pixel_values"]) for i in range(len(self.dataset))], features)
+        fake, labels = extract_features(paths, features), torch.tensor([int(self.dataset[i]["class_labels"]) for i in range(len(self.dataset))])
+        with one_thread():
+            fid, kid = (measure(self.real, fake, labels, seed=self.config.seed) for measure in (measure_fid, measure_kid))
+        return dict(n_real=len(self.real), n_fake=len(fake), features=features.name, fid=fid, kid=kid)
+
+    def evaluations(self) -> list:  # rows of metrics.jsonl
+        "The evaluations so far."
+        path = self.out / "metrics.jsonl"
+        rows = read_metrics(path) if path.exists() else []
+        return [row for row in rows if row.get("validation") == "evaluation" and row["step"] <= self.step]
+
+    def best(self) -> dict | None:  # a row of metrics.jsonl
+        "The evaluation with the lowest FID so far."
+        return min(self.evaluations(), key=lambda row: row["fid"]["value"], default=None)
+
+    def stop_reason(self) -> str | None:
+        "Why training ends before the plan does; None = it goes on."
+        best, epoch = self.best(), self.step // self.plan.steps_per_epoch
+        if best and self.config.patience and epoch - best["epoch"] >= self.config.patience and self.step < len(self.plan):
+            return (f"stopped after epoch {epoch}: FID has not improved for {epoch - best['epoch']} epochs; "
+                    f"the best is {best['fid']['value']:.1f} after epoch {best['epoch']}")
+
+    def _keep_best(self, epoch):
+        if self.best()["epoch"] == epoch:
+            self.pipeline.save_pretrained(self.out / "best")
 
     def _draw_samples(self, labels, seeds):
         config, device = self.config, self.accelerator.device
@@ -659,9 +708,14 @@ class Trainer:
             write_atomically(path, "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= self.step))
 
     def _finish(self):
-        "Save the trained model where `generate` looks for it."
+        "Save the trained model where `generate` looks for it, and say why training ended early, if it did."
+        reason = self.stop_reason()
         if self.accelerator.is_main_process:
             self.pipeline.save_pretrained(self.out / "model")
+            if reason and not any("stopped" in row for row in read_metrics(self.out / "metrics.jsonl")):
+                self.save()
+                self._record(dict(step=self.step, stopped=reason))
+                log.warning("%s", reason)
         self.accelerator.wait_for_everyone()
         return self._ready()
 
@@ -680,6 +734,11 @@ def read_metrics(
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
+
+
+def _picture(pixels):
+    "A PIL image of (3, height, width) in -1..1."
+    return Image.fromarray((pixels.permute(1, 2, 0) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).numpy())
 
 
 def _open_dataset(config, size):
