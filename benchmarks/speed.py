@@ -167,7 +167,7 @@ def our_trainer(folder, size, batch):
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
     config = TrainConfig(data=str(folder / "data"), base=str(folder), size=size, per_class=4, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, accumulation=1,
-                         fit_memory=False, gradient_checkpointing=False, sample_every=0, dropout=0.0)
+                         fit_memory=False, gradient_checkpointing=False, sample_every=0, evaluate_every=0, dropout=0.0)
     trainer = Trainer(config, folder / "run")
     trainer._encode()
     return trainer
@@ -212,7 +212,7 @@ def training_gate(folder, size, batch):
 
 
 def drawing(folder, size, batch, variant, steps):
-    "A function that draws a batch of latents."
+    "A function that draws a batch of latents; the first time, which is not counted, in two steps."
     import torch
 
     from defect_lora.base import load_base
@@ -229,12 +229,13 @@ def drawing(folder, size, batch, variant, steps):
     pipe = DefectPipeline(model, base.vae, base.scheduler, classes, str(folder), size).to(device)
     labels, seeds = list(range(batch)), list(range(batch))
     if variant == "ours":
-        return lambda _: pipe(labels, num_inference_steps=steps, guidance_scale=7.5, seeds=seeds, output_type="latent", progress=False).images
+        return lambda number: pipe(labels, num_inference_steps=steps if number else 2, guidance_scale=7.5, seeds=seeds, output_type="latent", progress=False).images
     pipe.save_pretrained(folder / "model")
     embeds = model.prompt_embeds(torch.tensor(labels, device=device)).detach()
     stock = stock_pipeline(folder, base, dtype, merged=variant == "stock, merged").to(device)
-    return lambda _: stock(prompt_embeds=embeds, negative_prompt_embeds=torch.zeros_like(embeds), num_inference_steps=steps, guidance_scale=7.5,
-                           height=size, width=size, generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="latent").images
+    return lambda number: stock(prompt_embeds=embeds, negative_prompt_embeds=torch.zeros_like(embeds), num_inference_steps=steps if number else 2,
+                                guidance_scale=7.5, height=size, width=size, generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                                output_type="latent").images
 
 
 def stock_pipeline(folder, base, dtype, merged):
