@@ -79,6 +79,22 @@ class Base:
     scheduler: DDIMScheduler
     size: int  # pixels on a side that the UNet was trained at
     source: str  # folder or Hub id
+    reload_vae: Callable | None = None  # loads the autoencoder again
+
+    def release_vae(self) -> None:
+        "Give the autoencoder's memory back; `restore_vae` brings it back."
+        if self.reload_vae is not None:
+            self.vae.to("meta")
+
+    def restore_vae(
+        self,
+        device: torch.device | str = "cpu",  # where it is wanted
+    ) -> AutoencoderKL:  # the same object as before
+        "The autoencoder, loaded again if it had been released."
+        if self.vae.device.type == "meta":
+            self.vae.load_state_dict(self.reload_vae().state_dict(), assign=True)
+            self.vae.requires_grad_(False)
+        return self.vae.to(device)
 
 
 def load_part(
@@ -137,5 +153,6 @@ def load_base(
     weights = dict(hub, torch_dtype=dtype, use_safetensors=True)
     scheduler = make_scheduler(load_part(DDIMScheduler.load_config, source, "scheduler", **hub), "DDIMScheduler")
     unet = load_part(UNet2DConditionModel.from_pretrained, source, "unet", **weights).eval().requires_grad_(False)
-    vae = load_part(AutoencoderKL.from_pretrained, source, "vae", **weights).eval().requires_grad_(False)
-    return check_base(Base(name, unet, vae, scheduler, native_size(unet, vae), source))
+    def load_vae(): return load_part(AutoencoderKL.from_pretrained, source, "vae", **weights).eval().requires_grad_(False)
+    vae = load_vae()
+    return check_base(Base(name, unet, vae, scheduler, native_size(unet, vae), source, load_vae))

@@ -513,9 +513,9 @@ class Trainer:
             self._validate(self.plan[self.step - 1])  # where a grid was due when the run ended
 
     def _encode(self):
-        encoder = ImageEncoder(self.base.vae, self.accelerator.device)
+        encoder = ImageEncoder(self.base.restore_vae(), self.accelerator.device)
         self.moments = encode_dataset(self.dataset, encoder, masks=self.config.mask_weight > 1 and hasattr(self.dataset, "mask"), progress=self.accelerator.is_main_process)
-        self.base.vae.to("cpu")
+        self.base.release_vae()
 
     def train_step(
         self,
@@ -659,13 +659,13 @@ class Trainer:
 
     def _draw_samples(self, labels, seeds):
         config, device = self.config, self.accelerator.device
-        self.base.vae.to(device)
+        self.base.restore_vae(device)
         self.model.eval()
         with self.accelerator.autocast():
             images = self.pipeline(labels, num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
                                    seeds=seeds, batch_size=8, progress=False).images
         self.model.train()
-        self.base.vae.to("cpu")
+        self.base.release_vae()
         return images
 
     def save(self) -> Path:
@@ -722,6 +722,7 @@ class Trainer:
     def _ready(self):
         "The pipeline, with everything on the device."
         self.model.eval()
+        self.base.restore_vae()
         return self.pipeline.to(self.accelerator.device)
 
 # %% ../nbs/07_trainer.ipynb #c6c5187b

@@ -6,7 +6,7 @@
 __all__ = ['SCOPES', 'DECODER', 'ADAPTERS', 'EMBEDDING', 'BASE_WEIGHTS', 'ATTENTION', 'TARGETS', 'check_torchvision',
            'ClassEmbedding', 'is_adapter', 'in_scope', 'save_tensors', 'load_tensors', 'plain_name', 'check_tensors',
            'LateNorm', 'OneTokenAttention', 'is_plain', 'collapse_cross_attention', 'idle_with_one_token',
-           'before_condition', 'once_for_both', 'ClassConditionedUNet']
+           'FrozenConv2d', 'LeanGEGLU', 'keep_less', 'before_condition', 'once_for_both', 'ClassConditionedUNet']
 
 # %% ../nbs/03_unet.ipynb #12af27a2
 import json
@@ -39,6 +39,7 @@ def check_torchvision() -> None:
 check_torchvision()
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.models.activations import GEGLU
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -195,6 +196,60 @@ def idle_with_one_token(
     "Is this one of the weights that one token leaves without a gradient?"
     return re.search(r"\.attn2\.to_[qk]\.|transformer_blocks\.\d+\.norm2\.", name) is not None
 
+# %% ../nbs/03_unet.ipynb #b128d1d1
+class _WithoutInput(torch.autograd.Function):
+    "A convolution whose backward pass gives the gradient of its input alone."
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding, dilation, groups):
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.dtype, ctx.how = x.shape, x.dtype, (stride, padding, dilation, groups)
+        return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def backward(ctx, grad):
+        weight, = ctx.saved_tensors
+        return nn.grad.conv2d_input(ctx.shape, weight.to(grad.dtype), grad, *ctx.how).to(ctx.dtype), *[None] * 6
+
+
+class FrozenConv2d(nn.Conv2d):
+    "A convolution that keeps no input for its backward pass while its weights are frozen."
+    def _conv_forward(self, input, weight, bias):
+        trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+        if trains or not torch.is_grad_enabled() or self.padding_mode != "zeros" or isinstance(self.padding, str):
+            return super()._conv_forward(input, weight, bias)
+        return _WithoutInput.apply(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class _Gated(torch.autograd.Function):
+    "hidden * gelu(gate), with gelu(gate) computed again for the backward pass."
+    @staticmethod
+    def forward(ctx, both):
+        ctx.save_for_backward(both)
+        hidden, gate = both.chunk(2, dim=-1)
+        return hidden * nn.functional.gelu(gate)
+
+    @staticmethod
+    def backward(ctx, grad):
+        hidden, gate = ctx.saved_tensors[0].chunk(2, dim=-1)
+        return torch.cat([grad * nn.functional.gelu(gate), torch.ops.aten.gelu_backward(grad * hidden, gate)], dim=-1)
+
+
+class LeanGEGLU(GEGLU):
+    "The gated unit of diffusers' transformer blocks (Shazeer 2020), keeping less."
+    def forward(self, hidden_states, *args, **kwargs):
+        return _Gated.apply(self.proj(hidden_states))
+
+
+def keep_less(
+    unet: nn.Module,  # changed in place
+) -> int:  # how many layers
+    "Let plain convolutions and gated units keep no more for the backward pass than it needs."
+    kinds = {nn.Conv2d: FrozenConv2d, GEGLU: LeanGEGLU}
+    layers = [layer for layer in unet.modules() if type(layer) in kinds]
+    for layer in layers:
+        layer.__class__ = kinds[type(layer)]
+    return len(layers)
+
 # %% ../nbs/03_unet.ipynb #69d205bc
 def before_condition(
     unet: UNet2DConditionModel,
@@ -254,6 +309,7 @@ class ClassConditionedUNet(nn.Module):
         self.embedding.to(unet.device)
         if tokens == 1:
             collapse_cross_attention(self.unet)
+        keep_less(self.unet)
         self.opened = set()  # plain names of pretrained weights that were ever trainable, and so must be saved
         self.set_trainable("all")
 
