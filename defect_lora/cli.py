@@ -274,7 +274,7 @@ def report_lines(
 def describe_demo(parser):
     "Everything on two CPU cores: draw cables, train the tiny base, generate, evaluate."
     parser.add_argument("--out", default="demo", help="folder to write")
-    parser.add_argument("--epochs", type=int, default=80, help="passes over the images; the recipe tuned, which wants more time, has 300")
+    parser.add_argument("--epochs", type=int, default=80, help="passes over the images; the recipe tuned, which wants more time, has 150")
     parser.add_argument("--per-class", type=int, default=10, help="images of each class, drawn and generated")
     parser.add_argument("--num-inference-steps", type=int, default=None, help="steps from noise to image, if not the recipe's")
     parser.add_argument("--seed", type=int, default=0, help="everything follows from it")
@@ -289,7 +289,7 @@ def run_demo(args):
     lines = []
     for command in (
         ["data", "--out", data, "--size", "128", *count, *seed],
-        ["train", "--data", data, "--out", run, "--base", "tiny", "--recipe", "tuned", "--batch-size", "16", "--accumulation", "1", *count, *seed, *epochs],
+        ["train", "--data", data, "--out", run, "--base", "tiny", "--recipe", "tuned", "--batch-size", "16", "--accumulation", "1", "--evaluate-every", "0", *count, *seed, *epochs],
         ["generate", "--run", run, "--out", generated, *steps, *count, *seed],
         ["data", "--out", unseen, "--size", "128", *more],
         ["evaluate", "--real", unseen, "--fake", generated, "--out", report],

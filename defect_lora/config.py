@@ -201,8 +201,8 @@ def _tuned(base):
                   sample_every=25, evaluate_every=25, patience=50)
     if base != "tiny":
         return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")])
-    return common | dict(phases=[Phase("all adapters", 300, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=60, evaluate_every=100, patience=0, num_inference_steps=25,
-                         guidance_scale=2.0, gradient_checkpointing=False)
+    return common | dict(phases=[Phase("all adapters", 150, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=50, evaluate_every=50, patience=0,
+                         num_inference_steps=25, guidance_scale=2.0, gradient_checkpointing=False)
 
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base's name that returns the fields it changes
