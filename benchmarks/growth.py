@@ -1,6 +1,6 @@
 """What a run costs as it grows: `python benchmarks/growth.py [--base tiny] [--out FILE]`.
 
-One thing grows at a time: images, classes, resolution, images in a step. Measured are the encoding before the first step, the same on a second run
+One thing grows at a time: images, classes (two images each at least), resolution, images in a step. Measured are the encoding before the first step, the same on a second run
 (from the cache), one optimizer step (median), what its forward pass keeps for the backward pass, and one drawn image. Drawn cables, a CPU.
 """
 import argparse

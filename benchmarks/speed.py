@@ -18,6 +18,11 @@ import time
 from pathlib import Path
 from statistics import median
 
+import torch
+import torch.nn.functional as F
+
+SD15_VAE = dict(sample_size=512, block_out_channels=(128, 256, 512, 512), layers_per_block=2,
+                down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
 VARIANTS = {
     "training": ("stock", "stock, checkpointing", "ours"),
     "drawing": ("stock, unmerged", "stock, merged", "ours"),
@@ -29,10 +34,8 @@ VARIANTS = {
 
 def random_weights(kind, config):
     "A model with small random weights, norms at 1; drawn quickly and seeded."
-    import torch
-
     with torch.device("meta"):
-        model = kind(config) if not isinstance(config, dict) else kind(**config)
+        model = kind(**config) if isinstance(config, dict) else kind(config)
     model, generator = model.to_empty(device="cpu"), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -71,10 +74,8 @@ def write_sd15(folder):
     "Stable Diffusion 1.5's UNet and autoencoder, with random weights."
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-    coder = dict(sample_size=512, block_out_channels=(128, 256, 512, 512), layers_per_block=2,
-                 down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
     random_weights(UNet2DConditionModel, dict(sample_size=64, cross_attention_dim=768)).save_pretrained(folder / "unet")
-    random_weights(AutoencoderKL, coder).save_pretrained(folder / "vae")
+    random_weights(AutoencoderKL, SD15_VAE).save_pretrained(folder / "vae")
     DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
                   steps_offset=1).save_pretrained(folder / "scheduler")
 
@@ -105,8 +106,6 @@ def write_images(folder):
 
 
 def device_name():
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -117,7 +116,6 @@ class StockTraining:
     "diffusers' script: what its loop does in one step."
 
     def __init__(self, folder, size, batch, checkpointing):
-        import torch
         from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
         from diffusers.training_utils import cast_training_params
         from peft import LoraConfig
@@ -139,17 +137,12 @@ class StockTraining:
         self.ids = torch.randint(0, 49000, (batch, 77), device=self.device)
 
     def loss(self, latents, noise, timesteps, embeds):
-        import torch
-        import torch.nn.functional as F
-
         target = noise if self.scheduler.config.prediction_type == "epsilon" else self.scheduler.get_velocity(latents, noise, timesteps)
         with torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
             predicted = self.unet(self.scheduler.add_noise(latents, noise, timesteps), timesteps, embeds, return_dict=False)[0]
         return F.mse_loss(predicted.float(), target.float())
 
     def __call__(self, number):
-        import torch
-
         latents = self.vae.encode(self.pixels).latent_dist.sample() * self.vae.config.scaling_factor
         noise, timesteps = torch.randn_like(latents), torch.randint(0, 1000, (len(latents),), device=self.device)
         self.scaler.scale(self.loss(latents, noise, timesteps, self.text(self.ids, return_dict=False)[0])).backward()
@@ -183,8 +176,6 @@ def training(folder, size, batch, variant):
 
 def training_gate(folder, size, batch):
     "The largest difference of loss and of gradients, as shares of the loss and of the largest gradient: same adapters, noise, timesteps, latents, condition."
-    import torch
-
     stock, trainer = StockTraining(folder, size, batch, False), our_trainer(folder, size, batch)
     trainer._enter(trainer.plan[0].phase)
     drawn = trainer._draw(trainer.plan[0]).take(slice(None), trainer.accelerator.device)
@@ -213,8 +204,6 @@ def training_gate(folder, size, batch):
 
 def drawing(folder, size, batch, variant, steps):
     "A function that draws a batch of latents; the first time, which is not counted, in two steps."
-    import torch
-
     from defect_lora.base import load_base
     from defect_lora.pipeline import DefectPipeline
     from defect_lora.unet import ClassConditionedUNet
@@ -258,8 +247,6 @@ def stock_pipeline(folder, base, dtype, merged):
 
 def reset_peak():
     "Forget the peak memory so far (loading the weights has its own)."
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -268,8 +255,6 @@ def reset_peak():
 
 def peak_memory():
     "GiB at most since reset_peak, weights included: the GPU's, else the process's."
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -278,8 +263,6 @@ def peak_memory():
 
 def run_variant(args):
     "In a process of its own: prints seconds of each repetition and the peak memory."
-    import torch
-
     folder = Path(args.folder)
     torch.manual_seed(0)
     if args.task == "gate":
@@ -296,8 +279,6 @@ def run_variant(args):
 
 
 def timed(work, number):
-    import torch
-
     start = time.perf_counter()
     result = work(number)
     if torch.cuda.is_available():
@@ -323,7 +304,7 @@ def measure(task, args, folder):
         print(f"  {variant}: {', '.join(f'{s:.3g}' for s in row['seconds'])} s, {row['memory']:.2f} GiB", file=sys.stderr)
         found[variant]["seconds"] += row["seconds"]
         found[variant]["memory"] = max(found[variant]["memory"], row["memory"])
-    return {variant: dict(seconds=median(row["seconds"]), memory=row["memory"]) for variant, row in found.items()}
+    return {variant: dict(seconds=median(row["seconds"]), memory=row["memory"], turns=row["seconds"]) for variant, row in found.items()}
 
 
 def run_script(args, folder, checkpointing):
@@ -342,17 +323,16 @@ def run_script(args, folder, checkpointing):
 
 def drawn_difference(folder):
     "How far our latents are from each stock pipeline's, as a share of the largest value."
-    import torch
-
     drawn = {variant: torch.load(Path(folder) / f"{variant}.pt").float() for variant in VARIANTS["drawing"]}
     return {variant: ((drawn["ours"] - drawn[variant]).abs().max() / drawn[variant].abs().max()).item() for variant in VARIANTS["drawing"][:2]}
 
 
 def show(task, rows):
     first = next(iter(rows.values()))
+    def memory(row): return "" if row["memory"] is None else f"{row['memory']:8.2f}{row['memory'] / first['memory']:9.2f}x"
     print(f"\n{task:24}{'seconds':>10}{'speed':>10}{'GiB':>8}{'memory':>10}")
     for variant, row in rows.items():
-        print(f"{variant:24}{row['seconds']:10.3f}{first['seconds'] / row['seconds']:9.2f}x{row['memory']:8.2f}{row['memory'] / first['memory']:9.2f}x")
+        print(f"{variant:24}{row['seconds']:10.3f}{first['seconds'] / row['seconds']:9.2f}x{memory(row)}")
 
 
 def ratios(found):
@@ -407,10 +387,10 @@ def compare(args, folder):
     check_gate({"drawn": gate["drawn"]}, 10 * limit)
     if args.script:
         for name, checkpointing in (("script", False), ("script_checkpointed", True)):
-            found["training"][name] = dict(seconds=run_script(args, folder, checkpointing), memory=float("nan"))
+            found["training"][name] = dict(seconds=run_script(args, folder, checkpointing), memory=None)
     for task in VARIANTS:
         show(task, found[task])
-    how = dict(geometry=args.geometry, size=args.size, batch=args.batch, images=args.images, steps=args.steps, device=device_name(), threads=os.environ.get("OMP_NUM_THREADS"))
+    how = dict(geometry=args.geometry, size=args.size, batch=args.batch, images=args.images, steps=args.steps, device=device_name(), threads=torch.get_num_threads())
     if args.out:
         Path(args.out).write_text(json.dumps(how | dict(gate=gate) | found | ratios(found), indent=1) + "\n")
     print(json.dumps(ratios(found)))

@@ -79,12 +79,11 @@ class Base:
     scheduler: DDIMScheduler
     size: int  # pixels on a side that the UNet was trained at
     source: str  # folder or Hub id
-    reload_vae: Callable | None = None  # loads the autoencoder again
+    reload_vae: Callable  # loads the autoencoder again
 
     def release_vae(self) -> None:
         "Give the autoencoder's memory back; `restore_vae` brings it back."
-        if self.reload_vae is not None:
-            self.vae.to("meta")
+        self.vae.to("meta")
 
     def restore_vae(
         self,

@@ -431,7 +431,7 @@ class Trainer:
         self.accelerator = make_accelerator(config.mixed_precision)
         self.model = self._build_model()
         self.optimizer = self.accelerator.prepare(build_optimizer(self.model, config))
-        self.moments, self.phase, self.step, self.real = None, None, 0, None
+        self.moments, self.phase, self.step, self.real = None, None, 0, {}
         self.cut, self.forecast = Cut(config.batch_size, config.gradient_checkpointing), None
 
     def _build_model(self):
@@ -448,6 +448,11 @@ class Trainer:
     @property
     def pipeline(self) -> DefectPipeline:
         "The model as it is now, ready to draw."
+        self.base.restore_vae(self.accelerator.device)
+        return self._pipeline()
+
+    def _pipeline(self):
+        "The same, perhaps without its autoencoder: enough to be saved."
         return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.classes, self.base.name, self.size)
 
     def fit(
@@ -627,14 +632,20 @@ class Trainer:
         folder: Path,  # what `sample` wrote
     ) -> dict:  # n_real, n_fake, features, fid and kid as the report has them
         "Compare an epoch's samples with the real images that the run trains on."
-        paths = sorted(Path(folder).glob("class_*_sample_*.png"))
         features = load_features(choose_features(self.config.base), self.accelerator.device)
-        if self.real is None:
-            self.real = extract_features([_picture(self.dataset[i]["pixel_values"]) for i in range(len(self.dataset))], features)
-        fake, labels = extract_features(paths, features), torch.tensor([int(self.dataset[i]["class_labels"]) for i in range(len(self.dataset))])
+        fake = extract_features(sorted(Path(folder).glob("class_*_sample_*.png")), features)
+        real, labels = self._real(features)
         with one_thread():
-            fid, kid = (measure(self.real, fake, labels, seed=self.config.seed) for measure in (measure_fid, measure_kid))
-        return dict(n_real=len(self.real), n_fake=len(fake), features=features.name, fid=fid, kid=kid)
+            fid, kid = (measure(real, fake, labels, seed=self.config.seed) for measure in (measure_fid, measure_kid))
+        return dict(n_real=len(real), n_fake=len(fake), features=features.name, fid=fid, kid=kid)
+
+    def _real(self, features):
+        "Features and class ids of the images that the run trains on, computed once for each kind of features."
+        if features.name not in self.real:
+            items = [self.dataset[i] for i in range(len(self.dataset))]
+            labels = torch.tensor([int(item["class_labels"]) for item in items])
+            self.real[features.name] = extract_features([_picture(item["pixel_values"]) for item in items], features), labels
+        return self.real[features.name]
 
     def evaluations(self) -> list:  # rows of metrics.jsonl
         "The evaluations so far."
@@ -655,16 +666,13 @@ class Trainer:
 
     def _keep_best(self, epoch):
         if self.best()["epoch"] == epoch:
-            self.pipeline.save_pretrained(self.out / "best")
+            self._pipeline().save_pretrained(self.out / "best")
 
     def _draw_samples(self, labels, seeds):
-        config, device = self.config, self.accelerator.device
-        self.base.restore_vae(device)
-        self.model.eval()
+        config = self.config
         with self.accelerator.autocast():
             images = self.pipeline(labels, num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
                                    seeds=seeds, batch_size=8, progress=False).images
-        self.model.train()
         self.base.release_vae()
         return images
 
@@ -711,8 +719,8 @@ class Trainer:
         "Save the trained model where `generate` looks for it, and say why training ended early, if it did."
         reason = self.stop_reason()
         if self.accelerator.is_main_process:
-            self.pipeline.save_pretrained(self.out / "model")
-            if reason and not any("stopped" in row for row in read_metrics(self.out / "metrics.jsonl")):
+            self._pipeline().save_pretrained(self.out / "model")
+            if reason and reason not in [row.get("stopped") for row in read_metrics(self.out / "metrics.jsonl")]:
                 self.save()
                 self._record(dict(step=self.step, stopped=reason))
                 log.warning("%s", reason)
@@ -722,8 +730,7 @@ class Trainer:
     def _ready(self):
         "The pipeline, with everything on the device."
         self.model.eval()
-        self.base.restore_vae()
-        return self.pipeline.to(self.accelerator.device)
+        return self.pipeline
 
 # %% ../nbs/07_trainer.ipynb #c6c5187b
 def read_metrics(

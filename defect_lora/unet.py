@@ -210,7 +210,15 @@ def as_product(
     return plain and groups == 1 and places <= 128 and weight.numel() >= 2**23
 
 
-def convolve(x, weight, bias, stride, padding, dilation, groups):
+def convolve(
+    x: torch.Tensor,  # (batch, channels, height, width)
+    weight: torch.Tensor,  # (out, channels / groups, kernel, kernel)
+    bias: torch.Tensor | None,  # (out,)
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> torch.Tensor:  # (batch, out, new height, new width)
     "A convolution, as a matrix product where that is faster."
     if not as_product(x, weight, stride, groups):
         return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -219,7 +227,15 @@ def convolve(x, weight, bias, stride, padding, dilation, groups):
     return nn.functional.linear(columns, weight.flatten(1), bias).unflatten(0, (len(x), -1)).transpose(1, 2).unflatten(2, size).contiguous()
 
 
-def convolve_back(grad, shape, weight, stride, padding, dilation, groups):
+def convolve_back(
+    grad: torch.Tensor,  # of what `convolve` returned
+    shape: torch.Size,  # of its x
+    weight: torch.Tensor,  # its weight; stride to groups as it had them
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> torch.Tensor:  # of that shape
     "The gradient of a convolution's input."
     if not as_product(grad, weight, (1, 1), groups):
         return nn.grad.conv2d_input(shape, weight.to(grad.dtype), grad, stride, padding, dilation, groups)

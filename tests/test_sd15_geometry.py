@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from speed import SD15_VAE, random_weights
 
 from defect_lora.base import load_base
 from defect_lora.pipeline import DefectPipeline
@@ -13,28 +14,12 @@ CLASSES = ["bent_wire", "cable_swap", "combined", "cut_inner_insulation", "cut_o
            "missing_wire", "poke_insulation"]
 
 
-def random_weights(kind, **config):
-    "A model whose weights are drawn quickly: small and random, norms at 1."
-    with torch.device("meta"):
-        model = kind(**config)
-    model = model.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.fill_(float("norm" in name and name.endswith("weight"))) if parameter.ndim == 1 else (
-                parameter.uniform_(-1, 1, generator=generator).mul_(parameter[0].numel() ** -0.5))
-    return model
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     "SD 1.5 in diffusers' folder layout, in half precision to keep the files small."
     folder = tmp_path_factory.mktemp("sd15")
-    random_weights(UNet2DConditionModel, sample_size=64, cross_attention_dim=768).half().save_pretrained(folder / "unet")
-    random_weights(
-        AutoencoderKL, sample_size=512, block_out_channels=(128, 256, 512, 512), layers_per_block=2,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    ).half().save_pretrained(folder / "vae")
+    random_weights(UNet2DConditionModel, dict(sample_size=64, cross_attention_dim=768)).half().save_pretrained(folder / "unet")
+    random_weights(AutoencoderKL, SD15_VAE).half().save_pretrained(folder / "vae")
     PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True,
                   steps_offset=1).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
