@@ -107,11 +107,14 @@ class TrainConfig:
     samples_per_class: int = 2  # images of each class in a grid
     evaluate_every: int = 10  # epochs between evaluations, which compare drawn images with the real ones; 0 = none
     evaluate_per_class: int = 10  # images of each class in an evaluation
+    unseen_per_class: int = 4  # images of each class that training does not see, where there are more, whose loss is measured beside the samples; 0 = none
     patience: int = 20  # epochs without a better FID after which training stops; 0 = it never stops early
     num_inference_steps: int = 50  # DDIM steps of a sample
     guidance_scale: float = 7.5  # of a sample
     save_every: int = 50  # optimizer steps between checkpoints
-    keep_checkpoints: int = 2  # the newest are kept
+    keep_checkpoints: int = 2  # the newest are kept, and the best
+    mirror: str | None = None  # second folder, such as one on a mounted Drive, that gets a copy of finished checkpoints and samples
+    tracker: str | None = None  # tensorboard, or another that accelerate knows
     seed: int = 0  # every random number of the run follows from it
     recipe: str = "document"  # the recipe this configuration started from
 
@@ -165,7 +168,7 @@ class TrainConfig:
 # %% ../nbs/06_config.ipynb #ab4bd9fc
 _AT_LEAST_ONE = ("rank", "tokens", "batch_size", "accumulation", "samples_per_class", "evaluate_per_class", "num_inference_steps", "save_every",
                  "keep_checkpoints")
-_NOT_NEGATIVE = ("alpha", "weight_decay", "warmup_steps", "sample_every", "evaluate_every", "patience", "embedding_lr_scale")
+_NOT_NEGATIVE = ("alpha", "weight_decay", "warmup_steps", "sample_every", "evaluate_every", "unseen_per_class", "patience", "embedding_lr_scale")
 _SHARES = ("dropout", "condition_dropout", "decay_from")
 
 
@@ -201,14 +204,15 @@ def _tuned(base):
                   sample_every=25, evaluate_every=25, patience=50)
     if base != "tiny":
         return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")])
-    return common | dict(phases=[Phase("all adapters", 150, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=50, evaluate_every=50, patience=0,
+    return common | dict(phases=[Phase("all adapters", 400, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=100, evaluate_every=100, patience=0,
                          num_inference_steps=25, guidance_scale=2.0, gradient_checkpointing=False)
 
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base's name that returns the fields it changes
 
 # %% ../nbs/06_config.ipynb #50a224e3
-LOOKING = ("data", "sample_every", "samples_per_class", "evaluate_every", "evaluate_per_class", "patience", "num_inference_steps", "guidance_scale", "save_every", "keep_checkpoints", "recipe")
+LOOKING = ("data", "sample_every", "samples_per_class", "evaluate_every", "evaluate_per_class", "unseen_per_class", "patience", "num_inference_steps", "guidance_scale",
+           "save_every", "keep_checkpoints", "mirror", "tracker", "recipe")
 
 
 def differences(
