@@ -1,0 +1,31 @@
+"The README's figures are those of the committed results files."
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RATIOS = ("train_vs_stock", "train_vs_stock_checkpointed", "memory_vs_stock", "sample_vs_merged", "sample_vs_unmerged")
+
+
+@pytest.mark.parametrize("name, row", [("speed_sd15", "Stable Diffusion 1.5, random weights"), ("speed_tiny", "the tiny base")])
+def test_speed(name, row):
+    found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    line = next(line for line in README.splitlines() if line.startswith(f"| {row} |"))
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [f"{found[key]:.2f}" for key in RATIOS]
+
+
+def test_study():
+    "Class accuracy and KID of every seed, in the order of the seeds."
+    found = json.loads((ROOT / "nbs" / "results" / "drawn_cables.json").read_text())
+    paragraph = next(line for line in README.splitlines() if line.startswith("[The study]"))
+    for kind in ("tuned", "untouched"):
+        rows = [found[f"{kind}, seed {seed}"] for seed in range(3)]
+        assert listed([f"{row['kid']['value']:.0f}" for row in rows]) in paragraph
+    rows = [found[f"tuned, seed {seed}"] for seed in range(3)]
+    assert listed([f"{row['class_accuracy']['value']:.0%}".replace("%", " %") for row in rows]) in paragraph
+
+
+def listed(words):
+    return ", ".join(words[:-1]) + " and " + words[-1]
