@@ -221,6 +221,12 @@ def _say(text):
     if _is_main():
         print(text, file=sys.stderr, flush=True)
 
+
+def _complain(text):
+    "What ends a process is said by each."
+    which = "" if _is_main() else f" (process {os.environ['RANK']})"
+    print(f"defect-lora{which}: {text}", file=sys.stderr, flush=True)
+
 # %% ../nbs/09_cli.ipynb #dde7b20c
 def describe_generate(parser):
     "Draw new images of each class with a trained run; the same command again goes on with what is missing."
@@ -371,15 +377,15 @@ def main(
     try:
         lines = run_command(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
-        _say("defect-lora: " + " ".join(str(error).split()))
+        _complain(" ".join(str(error).split()))
         return 2
     except RunError as error:
-        _say("defect-lora: " + " ".join(str(error).split()))
+        _complain(" ".join(str(error).split()))
         return 1
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENOTCONN, errno.EIO):
             raise
-        _say(f"defect-lora: {error.filename or 'the disk'}: {error.strerror}; choose a folder that can be written, on a disk with room")
+        _complain(f"{error.filename or 'the disk'}: {error.strerror}; choose a folder that can be written, on a disk with room")
         return 2
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)

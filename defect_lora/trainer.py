@@ -26,14 +26,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .base import load_base
-from .checkpoints import Mirror, disk_error, last_checkpoint, list_checkpoints, lock_run, replace_folder, restore_run, save_checkpoint, settle_folder, sweep
+from .checkpoints import Mirror, disk_error, last_checkpoint, list_checkpoints, lock_run, replace_folder, restore_run, save_checkpoint, set_aside, step_of, sweep
 from .config import TrainConfig, Plan, differences
 from .dataset import DefectSpectrumDataset
 from .evaluator import choose_features, extract_features, load_features, measure_fid, measure_kid, one_thread
 from .history import RECENT, as_lines, best_of, is_trouble, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations, write_metrics
 from .images import InputError, RunError, image_grid, open_image, save_image, write_atomically
 from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, seeded
-from .pipeline import DefectPipeline, check_size, evaluating, image_seed, in_batches, processes, size_multiple
+from .pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, processes, size_multiple
 from .preflight import Cut, choose_cut, describe, measure
 from .unet import TARGETS, ClassConditionedUNet
 
@@ -90,6 +90,7 @@ def restore_optimizer(
 ) -> None:
     "Give the optimizer its memory back."
     parameters, fused = dict(model.named_parameters()), optimizer.param_groups[0]["fused"]
+    optimizer.state.clear()  # what it has learned since must not stay
     for key, value in tensors.items():
         kind, name = key.split("/", 1)
         place = parameters[name].device if kind != "step" or fused else "cpu"
@@ -208,8 +209,7 @@ class Trainer:
         self.config, self.out = config, Path(out)
         _check_run(config, self.out)
         if config.mirror:
-            with contextlib.suppress(OSError):  # one that cannot be read now may be back later
-                _check_run(config, Path(config.mirror))
+            _check_mirror(config, self.out)
         self.base = load_base(config.base)
         self.size = config.size or self.base.size
         check_size(self.size, size_multiple(self.base.unet, self.base.vae))
@@ -224,7 +224,9 @@ class Trainer:
         self.moments, self.unseen, self.phase, self.step, self.real = None, None, None, 0, {}
         self.cut, self.forecast = Cut(config.batch_size, config.gradient_checkpointing), None
         self.interruption, self.stopped, self.lock, self.mirror = Interruption(), False, None, None
-        self.recent, self.failed, self.overflows = [], set(), 0
+        self.recent, self.failed, self.overflows, self.digest = [], set(), 0, None
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))  # it begins with its first use: here, for a process that gets no piece of the first step
 
     def _build_model(self):
         config, precision = self.config, self.accelerator.mixed_precision
@@ -262,6 +264,7 @@ class Trainer:
                     self._finish()
             except Interrupted:
                 self.stopped = True
+                self._save_if_new()
             except KeyboardInterrupt:
                 self._leave(0)  # at once
                 raise
@@ -283,8 +286,9 @@ class Trainer:
                     break
                 row = self._attempt()
                 self._after_step(row, bar)
-                if self._all(self.interruption.asked) or (progress is not None and progress(row) is False):
-                    self.save()
+                enough = progress is not None and progress(row) is False
+                if self._all(self.interruption.asked or enough):
+                    self._save_if_new()
                     return False
         return True
 
@@ -362,11 +366,16 @@ class Trainer:
             raise Trouble(f"the gradients are not finite (their norm is {float(norm)})")
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
+        scale = self._scale()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.overflows = self.overflows + 1 if self.optimizer.step_was_skipped else 0  # the scaler looks for its scale: a few are usual
+        self.overflows = self.overflows + 1 if self._scale() < scale else 0  # the scaler looks for its scale: a few skipped steps are usual
         if self.overflows > MOST_OVERFLOWS:
             raise Trouble(f"the gradients overflowed in half precision {self.overflows} steps in a row")
+
+    def _scale(self):
+        "The loss scale of half precision; it falls where a step overflowed and was skipped."
+        return self.accelerator.scaler.get_scale() if self.accelerator.scaler is not None else 1.0
 
     def _after_step(self, row, bar):
         planned = self.plan[row["step"] - 1]
@@ -451,7 +460,9 @@ class Trainer:
             write_atomically(self.out / "cut.json", json.dumps(dict(device=self._device_name(), **asdict(cut))))
 
     def _cut_before(self):
-        "The cut that this run had on a device of this name."
+        "The cut that this run had on a device of this name, where one process has it all."
+        if self.accelerator.num_processes > 1:
+            return None
         with contextlib.suppress(OSError, ValueError, TypeError):
             values = json.loads((self.out / "cut.json").read_text())
             return Cut(**values) if values.pop("device") == self._device_name() else None
@@ -463,6 +474,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not (self.out / "config.json").exists():
             raise InputError(f"{self.out} is not the folder that the first process writes; all processes need one that they share")
+        self._check_images()
         self._resume()
         self._trim_metrics()
         if self.step < len(self.plan) and self.moments is None:
@@ -476,11 +488,13 @@ class Trainer:
         "Lock the run, clear away what a killed process left, and bring back what only the mirror has."
         self.lock = self.lock or lock_run(self.out)
         sweep(self.out)
-        for name in ("best", "model"):
-            settle_folder(self.out / name)
+        damaged = set_aside(self.out / "checkpoints")
         if self.config.mirror and self.mirror is None:
             self._bring_back(Path(self.config.mirror))
             self.mirror = Mirror(self.out, self.config.mirror)
+        if damaged and not list_checkpoints(self.out / "checkpoints"):
+            raise InputError(f"no checkpoint in {self.out / 'checkpoints'} is whole (they are set aside there: {', '.join(path.name for path in damaged)}); "
+                             "to begin anew take another folder, or remove this one")
         self.config.save(self.out / "config.json")
         if self.config.tracker and not self.accelerator.trackers:
             self.accelerator.init_trackers("defect-lora", {name: value if isinstance(value, (int, float)) else str(value) for name, value in asdict(self.config).items()})
@@ -488,10 +502,18 @@ class Trainer:
     def _bring_back(self, mirror):
         try:
             sweep(mirror)
+            if (mirror / "config.json").exists():
+                TrainConfig.load(mirror / "config.json")
             if restore_run(mirror, self.out):
                 log.info("brought back from the mirror %s", mirror)
-        except OSError as error:
-            log.warning("the mirror %s cannot be read (%s); nothing is brought back from it", mirror, error.strerror or error)
+        except (OSError, InputError) as error:
+            log.warning("the mirror %s cannot be read (%s); nothing is brought back from it", mirror, getattr(error, "strerror", None) or error)
+
+    def _check_images(self):
+        "What the run sees is part of it: the images and their classes, as they were when it began."
+        if self.digest is None:
+            items = (self.dataset[i] for i in range(len(self.dataset)))
+            self.digest = fingerprint(tensor for item in items for tensor in (item["pixel_values"], torch.tensor(int(item["class_labels"]))))
 
     def _leave(self, seconds=120.0):
         "Let go of the folder: the mirror gets the rest, if it takes no longer; another process may train."
@@ -499,7 +521,8 @@ class Trainer:
             self.mirror.close(seconds)
         if self.lock is not None:
             self.lock.close()
-        self.mirror = self.lock = None
+        self.mirror = self.lock = self.phase = None
+        self.model.eval()
         if self.accelerator.trackers:
             self.accelerator.end_training()
             self.accelerator.trackers = []
@@ -571,20 +594,25 @@ class Trainer:
         count = self.plan.drawn(planned.epoch) if planned.ends_epoch else 0
         if not count:
             return
+        if self.moments is None:
+            self._encode()
         folder = self.out / f"epoch_{planned.epoch}"
         seen = {row["validation"] for row in self.rows() if "validation" in row and row["epoch"] == planned.epoch}
-        if "samples" not in seen:  # whatever is in the folder: without its row it may be half of it
+        if "samples" not in seen or ("evaluation" not in seen and self.plan.evaluates(planned.epoch) and not all(map(Path.exists, self._sample_files(folder, count)))):
             self._log_look(planned, "samples", lambda: dict(folder=self.sample(folder, count).parent.name))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             if self.unseen is not None and "loss" not in seen:
                 self._log_look(planned, "loss", self.unseen_loss)
             if self.plan.evaluates(planned.epoch) and "evaluation" not in seen:
-                self._log_look(planned, "evaluation", lambda: self._evaluate(planned, folder))
+                self._log_look(planned, "evaluation", lambda: self._evaluate(folder, count))
                 self._name_overfitting(planned)
             save_curves(self.out)
             self._mirror()
         self.accelerator.wait_for_everyone()
+
+    def _sample_files(self, folder, count):
+        return [_sample_file(folder, label, number) for label in range(len(self.classes)) for number in range(count)]
 
     def _log_look(self, planned, kind, work):
         start = time.perf_counter()
@@ -642,18 +670,20 @@ class Trainer:
     def evaluate(
         self,
         folder: Path,  # what `sample` wrote
+        count: int | None = None,  # images of each class; None = all that are there
     ) -> dict:  # n_real, n_fake, features, fid and kid as the report has them
         "Compare an epoch's samples with the real images that the run trains on."
         features = load_features(choose_features(self.config.base), self.accelerator.device)
-        fake = extract_features(sorted(Path(folder).glob("class_*_sample_*.png")), features)
+        files = self._sample_files(folder, count) if count else sorted(Path(folder).glob("class_*_sample_*.png"))
+        fake = extract_features(files, features)
         real, labels = self._real(features)
         with one_thread():
             fid, kid = (measure(real, fake, labels, seed=self.config.seed) for measure in (measure_fid, measure_kid))
         return dict(n_real=len(real), n_fake=len(fake), features=features.name, fid=fid, kid=kid)
 
-    def _evaluate(self, planned, folder):
+    def _evaluate(self, folder, count):
         "The same, and where it is the best so far, model and checkpoint are kept before it is recorded: after a kill in between it is done again."
-        found, best = self.evaluate(folder), self.best()
+        found, best = self.evaluate(folder, count), self.best()
         if best is None or found["fid"]["value"] < best["fid"]["value"]:
             replace_folder(self.out / "best", self._pipeline().save_pretrained)
             self.save(best_step=self.step)
@@ -684,11 +714,16 @@ class Trainer:
             return None
         rows = self.rows()
         best_step = best_step or (best_of(rows) or {}).get("step")
-        state = dict(classes=self.classes, images=len(self.dataset), scaler=self._scaler_state(), overflows=self.overflows, best=best_of(rows), config=asdict(self.config))
+        state = dict(classes=self.classes, images=len(self.dataset), digest=self.digest, scaler=self._scaler_state(), overflows=self.overflows, best=best_of(rows), config=asdict(self.config))
         path = save_checkpoint(self.out / "checkpoints", self.step, self._tensors(), state, self.config.keep_checkpoints,
                                also=(best_step,), texts={"metrics.jsonl": as_lines(rows)})
         self._mirror()
         return path
+
+    def _save_if_new(self):
+        "A checkpoint of this moment, where the newest is of another."
+        if self.accelerator.is_main_process and self.step not in map(step_of, list_checkpoints(self.out / "checkpoints")):
+            self.save()
 
     def _mirror(self):
         if self.mirror is not None:
@@ -709,8 +744,9 @@ class Trainer:
         if found is None:
             return
         tensors, state = found
-        _check_state(state, self.config, self.classes, len(self.dataset), self.out)
         parameters = dict(self.model.named_parameters())
+        _check_state(state, self.config, self.classes, len(self.dataset), self.digest, self.out)
+        _check_tensors(tensors["model"], parameters, self.out)
         with torch.no_grad():
             for name, value in tensors["model"].items():
                 parameters[name].copy_(value)
@@ -765,8 +801,31 @@ def _check_same(config, before, what):
         raise InputError(f"{what} of another configuration ({'; '.join(changed)}); take another folder, or the old values")
 
 
-def _check_state(state, config, classes, images, out):
-    _check_same(config, TrainConfig(**state["config"]), f"{out / 'checkpoints'} holds a checkpoint")
-    if (state["classes"], state["images"]) != (classes, images):
-        raise InputError(f"{out} was begun with {state['images']} images of {', '.join(state['classes'])}; "
+def _check_state(state, config, classes, images, digest, out):
+    try:
+        before = TrainConfig(**state["config"]), state["classes"], state["images"], state["digest"], state["step"], state["scaler"], state["overflows"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{out / 'checkpoints'} holds a checkpoint of another version ({error}); take another folder") from None
+    _check_same(config, before[0], f"{out / 'checkpoints'} holds a checkpoint")
+    if before[1:3] != (classes, images):
+        raise InputError(f"{out} was begun with {before[2]} images of {', '.join(before[1])}; "
                          f"the data set now has {images} of {', '.join(classes)}; take another folder, or the old data")
+    if before[3] != digest:
+        raise InputError(f"{out} was begun with other images of the same names and number; take another folder, or the old data")
+
+
+def _check_tensors(tensors, parameters, out):
+    wrong = [name for name, value in tensors.items() if name not in parameters or parameters[name].shape != value.shape]
+    if wrong:
+        raise InputError(f"{out / 'checkpoints'} holds a checkpoint of another model ({len(wrong)} tensors differ, such as {wrong[0]}); take another folder")
+
+
+def _check_mirror(config, out):
+    mirror = Path(config.mirror)
+    if out.resolve() == mirror.resolve() or out.resolve() in mirror.resolve().parents:
+        raise InputError(f"the mirror {mirror} lies in the run {out}; a copy needs a folder outside")
+    try:
+        before = TrainConfig.load(mirror / "config.json") if (mirror / "config.json").exists() else config
+    except (OSError, InputError):  # one that cannot be read is said when the run starts, and may be back later
+        return
+    _check_same(config, before, f"{mirror} holds a run")
