@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from defect_lora import checkpoints, images
+from defect_lora import checkpoints
 from defect_lora.cables import write_cables
 from defect_lora.config import Phase, TrainConfig
 from defect_lora.history import losses, read_metrics, validations
@@ -72,7 +72,7 @@ def fuse(operations):
             return done
         return operate
 
-    for module, name in ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"), (checkpoints, "save_file"), (images.os, "fsync")):
+    for module, name in ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"), (checkpoints, "save_file")):
         setattr(module, name, burning(getattr(module, name)))
     return left
 

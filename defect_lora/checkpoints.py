@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .images import InputError, write_atomically
+from .images import InputError, whole_file, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +37,10 @@ def checksum(
     path: Path,
 ) -> str:  # sha256, hexadecimal
     "A file's checksum, read in pieces."
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file):
     digest = hashlib.sha256()
-    for piece in iter(lambda: file.read(1 << 20), b""):
-        digest.update(piece)
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
     return digest.hexdigest()
 
 
@@ -171,7 +166,7 @@ def list_checkpoints(
     return sorted((path for path in Path(folder).glob("step_*") if path.is_dir() and path.name[5:].isdigit()), key=step_of)
 
 
-LEFT_BEHIND = re.compile(r"\.(step_\d+|best|model)\.(part|gone)|\.[0-9a-f]{32}\.tmp")
+LEFT_BEHIND = re.compile(r"\.(step_\d+|best|model)\.(part|gone|old)|\.[0-9a-f]{32}\.tmp")
 
 
 def sweep(
@@ -182,11 +177,11 @@ def sweep(
     if not (folder / "config.json").exists():
         return
     for place in (folder, folder / "checkpoints", folder / "best", folder / "model", *folder.glob("epoch_*")):
-        for path in list(place.glob(".*")):
-            if LEFT_BEHIND.fullmatch(path.name):
+        for path, name in [(path, LEFT_BEHIND.fullmatch(path.name)) for path in place.glob(".*")]:
+            if name and name[2] == "old":
+                settle_folder(place / name[1])
+            elif name:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            elif re.fullmatch(r"\.(step_\d+|best|model)\.old", path.name):
-                settle_folder(path.with_name(path.name[1:-len(".old")]))
 
 # %% ../nbs/06_checkpoints.ipynb #94ac6397
 def load_checkpoint(
@@ -357,22 +352,37 @@ class Mirror:
 def copy_run(
     run: Path,
     folder: Path,  # the copy
-    copied: dict,  # path -> (size, time) of what has been copied; is brought up to date
+    copied: dict,  # path -> (size, time) of what has been copied, a checkpoint's of its marker; is brought up to date
 ) -> None:
     "Copy what is new; then drop the checkpoints that the run has dropped, but none that is newer than all that were copied. Raises OSError."
     run, folder = Path(run), Path(folder)
     folder.mkdir(exist_ok=True)
-    newest = max((step_of(path) for path in reversed(list_checkpoints(run / "checkpoints")) if copy_checkpoint(path, folder / "checkpoints")), default=0)
+    newest = 0
+    for path in reversed(list_checkpoints(run / "checkpoints")):
+        if _once(copied, path / COMPLETE, folder / "checkpoints" / path.name, lambda: copy_checkpoint(path, folder / "checkpoints")):
+            newest = max(newest, step_of(path))
     for path in _loose_files(run):
-        with contextlib.suppress(FileNotFoundError):  # replaced in the meantime
-            now = path.stat()
-            if copied.get(path) != (now.st_size, now.st_mtime_ns) or not (folder / path.relative_to(run)).exists():
-                _copy(path, folder / path.relative_to(run))
-                copied[path] = now.st_size, now.st_mtime_ns
+        _once(copied, path, folder / path.relative_to(run), lambda: _copy(path, folder / path.relative_to(run)))
     kept = [path.name for path in list_checkpoints(run / "checkpoints")]
     for old in list_checkpoints(folder / "checkpoints"):
         if old.name not in kept and step_of(old) < newest:
             remove_folder(old)
+
+
+def _once(copied, path, target, copy):
+    "Copy what has changed since it was last copied, or is not there; is it there now?"
+    try:
+        now = path.stat()
+        if copied.get(path) == (now.st_size, now.st_mtime_ns) and target.exists():
+            return True
+        done = copy()
+    except FileNotFoundError:
+        if path.exists():
+            raise  # it is the second folder that is not there
+        return False  # dropped or replaced in the meantime
+    if done is not False:
+        copied[path] = now.st_size, now.st_mtime_ns
+    return done is not False
 
 
 def copy_checkpoint(
@@ -381,36 +391,27 @@ def copy_checkpoint(
 ) -> bool:  # is it there now, whole?
     "Copy a whole checkpoint, whole or not at all."
     target = Path(folder) / path.name
-    try:
-        if (target / COMPLETE).exists() and (target / COMPLETE).read_bytes() == (path / COMPLETE).read_bytes() and is_whole(target):
-            return True
-        if not is_whole(path):
-            return False
-        replace_folder(target, lambda part: [_copy(file, part / file.name) for file in sorted(path.iterdir(), key=lambda file: file.name == COMPLETE)])
-    except FileNotFoundError:  # dropped in the meantime
+    if is_whole(target) and (target / COMPLETE).read_bytes() == (path / COMPLETE).read_bytes():
+        return True
+    if not is_whole(path):
         return False
+    replace_folder(target, lambda part: [_copy(file, part / file.name) for file in sorted(path.iterdir(), key=lambda file: file.name == COMPLETE)])
     return is_whole(target)
 
 
 def _loose_files(run):
-    "Every finished file of a run that is not a checkpoint's; a row of metrics.jsonl comes after the pictures that it tells of."
+    "Every finished file of a run that is not a checkpoint's."
     found = []
     for place, folders, files in os.walk(run):
         folders[:] = [name for name in folders if not name.startswith(".") and not (Path(place) == run and name == "checkpoints")]
         found += [Path(place) / name for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda path: (path.name != "metrics.jsonl", path))
+    return sorted(found)
 
 
 def _copy(path, target):
-    "In pieces, under a temporary name."
-    target.parent.mkdir(exist_ok=True)
-    part = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        shutil.copyfile(path, part)
-        flush(part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    "In pieces."
+    with open(path, "rb") as source, whole_file(target) as file:
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def restore_run(
@@ -425,9 +426,7 @@ def restore_run(
         return False
     for path in _loose_files(folder):
         if path.name not in ("metrics.jsonl", "config.json"):
-            (run / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
             _copy(path, run / path.relative_to(folder))
-    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     for path in newer:  # last: until then the mirror is further
         copy_checkpoint(path, run / "checkpoints")
     return True

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['IMAGE_FORMATS', 'IMAGE_SUFFIXES', 'InputError', 'RunError', 'rescale_to_8_bit', 'to_rgb', 'explain_image_error',
-           'read_upright', 'open_image', 'open_mask', 'list_images', 'check_images', 'write_atomically', 'save_image',
-           'read_provenance', 'size_within', 'shorten', 'draw_cell', 'image_grid']
+           'read_upright', 'open_image', 'open_mask', 'list_images', 'check_images', 'whole_file', 'write_atomically',
+           'png_bytes', 'save_image', 'read_provenance', 'size_within', 'shorten', 'draw_cell', 'image_grid']
 
 # %% ../nbs/00_images.ipynb #44c9387b
 import json
 import os
 import uuid
 import warnings
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -149,25 +150,47 @@ def check_images(
         raise InputError(f"{len(bad)} {images} cannot be used (mend or remove): " + "; ".join(bad))
 
 # %% ../nbs/00_images.ipynb #5bd12598
-def write_atomically(
+@contextmanager
+def whole_file(
     path: Path | str,  # target; missing folders are made
-    data: bytes | str,  # text is written as UTF-8
-) -> Path:  # the target
-    "Write a file whole or not at all."
+):
+    "An open file that gets its name when the with block ends: whole or not at all."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
+
+
+def write_atomically(
+    path: Path | str,  # target; missing folders are made
+    data: bytes | str,  # text is written as UTF-8
+) -> Path:  # the target
+    "Write a file whole or not at all."
+    with whole_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+    return Path(path)
 
 # %% ../nbs/00_images.ipynb #b6a5ef0a
+def png_bytes(
+    image: Image.Image,  # what to save
+    **provenance,  # how it was made, as `save_image` takes it
+) -> bytes:
+    "A PNG with its provenance inside."
+    info = PngImagePlugin.PngInfo()
+    if provenance:
+        info.add_text("defect_lora", json.dumps(provenance, sort_keys=True))
+    buffer = BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
 def save_image(
     image: Image.Image,  # what to save
     path: Path | str,  # ends in .png
@@ -176,12 +199,7 @@ def save_image(
     "Save as PNG with its provenance inside, whole or not at all."
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path}: images are saved as PNG, which keeps their provenance; end the name in .png")
-    info = PngImagePlugin.PngInfo()
-    if provenance:
-        info.add_text("defect_lora", json.dumps(provenance, sort_keys=True))
-    buffer = BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
-    return write_atomically(path, buffer.getvalue())
+    return write_atomically(path, png_bytes(image, **provenance))
 
 # %% ../nbs/00_images.ipynb #8fb1bcdc
 def read_provenance(

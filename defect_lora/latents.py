@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'derive_seed', 'generator_for', 'seeded', 'Moments', 'cache_folder', 'ImageEncoder', 'encode_dataset', 'Batch',
-           'draw_batch', 'prediction_target', 'snr_weights', 'diffusion_loss']
+           'scale_latents', 'draw_batch', 'prediction_target', 'snr_weights', 'diffusion_loss']
 
 # %% ../nbs/06_latents.ipynb #5c1fdf70
 import contextlib
@@ -169,6 +169,14 @@ class Batch:
         return Batch(*(getattr(self, name)[rows].to(device) for name in self.__dataclass_fields__))
 
 # %% ../nbs/06_latents.ipynb #5b9b2ee8
+def scale_latents(
+    latents: torch.Tensor,  # as the autoencoder encodes them
+    vae_config,  # holds scaling_factor and shift_factor
+) -> torch.Tensor:
+    "Latents as the UNet takes them."
+    return (latents - (getattr(vae_config, "shift_factor", None) or 0.0)) * vae_config.scaling_factor
+
+
 def draw_batch(
     moments: Moments,
     config: TrainConfig,
@@ -181,8 +189,7 @@ def draw_batch(
     indexes, generator = order[planned.first:planned.last], generator_for(config.seed, "batch", planned.step)
     count = len(indexes)
     mirrored = torch.randint(2, (count,), generator=generator) * int(config.flip)
-    shift = getattr(vae_config, "shift_factor", None) or 0.0
-    latents = (moments.sample(indexes, mirrored, generator) - shift) * vae_config.scaling_factor
+    latents = scale_latents(moments.sample(indexes, mirrored, generator), vae_config)
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = torch.randint(num_train_timesteps, (count,), generator=generator)
     keep = (torch.rand(count, generator=generator) >= config.condition_dropout).float()

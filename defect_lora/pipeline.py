@@ -19,7 +19,6 @@ import math
 import operator
 import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .base import load_base, make_scheduler, native_size, pixels_per_latent
-from .images import InputError, list_images, read_provenance, save_image, write_atomically
+from .images import InputError, list_images, png_bytes, read_provenance, save_image, whole_file, write_atomically
 from .unet import ADAPTERS, ClassConditionedUNet
 
 log = logging.getLogger(__name__)
@@ -506,9 +505,7 @@ def sample_bytes(
     image: Image.Image,
 ) -> list[bytes]:
     "What is in them."
-    with tempfile.TemporaryDirectory() as part:
-        png = save_image(image, Path(part) / row["file"], **row).read_bytes()
-    return [png, str(row["class_id"]).encode(), json.dumps(row).encode()]
+    return [png_bytes(image, **row), str(row["class_id"]).encode(), json.dumps(row).encode()]
 
 
 def write_shard(
@@ -516,16 +513,10 @@ def write_shard(
     drawn: Iterable[tuple[dict, Image.Image]],  # rows and their images
 ) -> None:
     "Write a shard whole or not at all."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for row, image in drawn:
-                for name, data in zip(sample_names(row), sample_bytes(row, image)):
-                    add_member(tar, name, data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with whole_file(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for row, image in drawn:
+            for name, data in zip(sample_names(row), sample_bytes(row, image)):
+                add_member(tar, name, data)
 
 
 def add_member(

@@ -10,6 +10,7 @@ __all__ = ['log', 'SAMPLES_AT_ONCE', 'MOST_OVERFLOWS', 'trainable_names', 'build
 # %% ../nbs/07_trainer.ipynb #1d08929c
 import contextlib
 import errno
+import functools
 import gc
 import json
 import logging
@@ -32,7 +33,7 @@ from .dataset import DefectSpectrumDataset
 from .evaluator import choose_features, extract_features, load_features, measure_fid, measure_kid, one_thread
 from .history import RECENT, as_lines, best_of, is_trouble, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations, write_metrics
 from .images import InputError, RunError, image_grid, open_image, save_image, write_atomically
-from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, seeded
+from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, scale_latents, seeded
 from .pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, processes, size_multiple
 from .preflight import Cut, choose_cut, describe, measure
 from .unet import TARGETS, ClassConditionedUNet
@@ -116,14 +117,11 @@ def check_tracker(
     name: str | None,  # None = no tracker
 ) -> None:
     "Raise an InputError where accelerate does not know a tracker, or its package is missing."
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-    from accelerate.utils import LoggerType
-    from accelerate import tracking
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-    known = {str(kind): kind for kind in LOGGER_TYPE_TO_CLASS}
-    if name and name not in known:
-        raise InputError(f"unknown tracker {name!r}: accelerate knows {', '.join(sorted(known))}")
-    if name and LoggerType(name) not in tracking.get_available_trackers():
+    if name and name not in LOGGER_TYPE_TO_CLASS:
+        raise InputError(f"unknown tracker {name!r}: accelerate knows {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+    if name and name not in map(str, get_available_trackers()):
         raise InputError(f"the tracker {name} is not installed: pip install {name}")
 
 # %% ../nbs/07_trainer.ipynb #81c21343
@@ -224,7 +222,7 @@ class Trainer:
         self.moments, self.unseen, self.phase, self.step, self.real = None, None, None, 0, {}
         self.cut, self.forecast = Cut(config.batch_size, config.gradient_checkpointing), None
         self.interruption, self.stopped, self.lock, self.mirror = Interruption(), False, None, None
-        self.recent, self.failed, self.overflows, self.digest = [], set(), 0, None
+        self.recent, self.failed, self.overflows = [], set(), 0
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))  # it begins with its first use: here, for a process that gets no piece of the first step
 
@@ -276,7 +274,7 @@ class Trainer:
                 self._leave()
         if self.interruption.asked:
             log.warning("stopped after step %d of %d; the same command goes on from there", self.step, len(self.plan))
-        return self._ready()
+        return self.pipeline
 
     def _train(self, progress):
         "The steps that are left; False where it was told to stop."
@@ -474,7 +472,6 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not (self.out / "config.json").exists():
             raise InputError(f"{self.out} is not the folder that the first process writes; all processes need one that they share")
-        self._check_images()
         self._resume()
         self._trim_metrics()
         if self.step < len(self.plan) and self.moments is None:
@@ -509,11 +506,11 @@ class Trainer:
         except (OSError, InputError) as error:
             log.warning("the mirror %s cannot be read (%s); nothing is brought back from it", mirror, getattr(error, "strerror", None) or error)
 
-    def _check_images(self):
-        "What the run sees is part of it: the images and their classes, as they were when it began."
-        if self.digest is None:
-            items = (self.dataset[i] for i in range(len(self.dataset)))
-            self.digest = fingerprint(tensor for item in items for tensor in (item["pixel_values"], torch.tensor(int(item["class_labels"]))))
+    @functools.cached_property
+    def digest(self) -> str:
+        "Of the images and their classes: what the run sees is part of it."
+        items = (self.dataset[i] for i in range(len(self.dataset)))
+        return fingerprint(tensor for item in items for tensor in (item["pixel_values"], torch.tensor(int(item["class_labels"]))))
 
     def _leave(self, seconds=120.0):
         "Let go of the folder: the mirror gets the rest, if it takes no longer; another process may train."
@@ -555,11 +552,6 @@ class Trainer:
             if losses(self.rows()):
                 save_curves(self.out)
         self.accelerator.wait_for_everyone()
-
-    def _ready(self):
-        "The pipeline, with everything on the device."
-        self.model.eval()
-        return self.pipeline
 
     # --- what is recorded
 
@@ -659,8 +651,7 @@ class Trainer:
         config, places = self.config, torch.arange(len(self.unseen))
         generator, most = generator_for(config.seed, "unseen"), self.scheduler.config.num_train_timesteps
         timesteps = (places * most // len(places) + torch.randint(most, (1,), generator=generator)) % most  # spread evenly
-        shift = getattr(self.base.vae.config, "shift_factor", None) or 0.0
-        latents = (self.unseen.mean[:, 0] - shift) * self.base.vae.config.scaling_factor
+        latents = scale_latents(self.unseen.mean[:, 0], self.base.vae.config)
         batch = Batch(latents, torch.randn(latents.shape, generator=generator), timesteps[torch.randperm(len(places), generator=generator)],
                       self.unseen.class_labels, torch.ones(len(places)), torch.ones_like(latents[:, 0]))
         with evaluating(self.model), self.accelerator.autocast():

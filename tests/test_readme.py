@@ -16,6 +16,13 @@ def test_speed(name, row):
     assert [cell.strip() for cell in line.split("|")[2:-1]] == [f"{found[key]:.2f}" for key in RATIOS]
 
 
+def test_earlier_run():
+    found = json.loads((ROOT / "benchmarks" / "results" / "speed_sd15_earlier.json").read_text())
+    turns = found["drawing"]["stock, merged"]["turns"]
+    assert len(turns) == 4 and sum(seconds < 1.2 * min(turns) for seconds in turns) == 3 and max(turns) > 1.5 * min(turns)
+    assert f"its ratio was {found['sample_vs_merged']:.2f}" in README
+
+
 def test_study():
     "Class accuracy and KID of every seed, in the order of the seeds."
     found = json.loads((ROOT / "nbs" / "results" / "drawn_cables.json").read_text())
