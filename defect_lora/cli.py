@@ -295,18 +295,48 @@ def describe_evaluate(parser):
     parser.add_argument("--fake", required=True, help="folder of generated images, a folder per class")
     parser.add_argument("--category", default=None, help="product, where the real folder holds several")
     parser.add_argument("--out", required=True, help="folder for report.json, report.md and report.html")
+    parser.add_argument("--features", default="auto", choices=["auto", "tiny", "inception", "clip", "dinov2"], help="network whose features are compared; auto follows the base model that drew the images")
+    parser.add_argument("--usefulness", type=int, default=None, metavar="N", help="also train an inspection model on the first N real images of each class, with and without the "
+                        "generated ones, and test it on the other real images: N as it was in training")
+    parser.add_argument("--curate", action="store_true", help="move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, then report on the rest")
+    parser.add_argument("--run", default=None, help="the run folder, whose curves are then shown in the page")
 
 
 def run_evaluate(args):
-    for flag, folder in (("--real", args.real), ("--fake", args.fake)):
-        if not Path(folder).is_dir():
-            raise InputError(f"no folder at {folder}; {flag} is a folder of images")
+    for flag, folder in (("--real", args.real), ("--fake", args.fake), ("--run", args.run)):
+        if folder and not Path(folder).is_dir():
+            raise InputError(f"no folder at {folder}; {flag} is a folder")
+    _require(args.usefulness is None or args.usefulness >= 1, "--usefulness", args.usefulness, "at least 1")
     _output_folder(args.out)
     load_libraries()
-    from defect_lora.evaluator import Evaluator, write_report
+    from defect_lora.evaluator import write_report
 
-    write_report(Evaluator(args.real, args.fake, category=args.category, progress=True).report(), args.out)
-    return report_lines(args.out)
+    moved = _curate(args) if args.curate else []
+    write_report(_report(args), args.out, Path(args.run) / "curves.png" if args.run else None)
+    return report_lines(args.out) + moved
+
+
+def _report(args):
+    from defect_lora.dataset import DefectSpectrumDataset
+    from defect_lora.evaluator import Evaluator
+    from defect_lora.usefulness import measure_usefulness
+
+    report = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True).report()
+    if args.usefulness:
+        few = DefectSpectrumDataset(args.real, category=args.category, per_class=args.usefulness)
+        report.usefulness = measure_usefulness(few, few.holdout(), args.fake, progress=True).to_dict()
+    return report
+
+
+def _curate(args):
+    from defect_lora.curation import curate, decide, set_aside_folder
+    from defect_lora.features import choose_features, drawn_by, labelled_images
+
+    paths, _ = labelled_images(args.fake)
+    features = choose_features(drawn_by(paths[0]) if paths else None) if args.features == "auto" else args.features
+    counts = curate(args.fake, decide(args.real, args.fake, features, category=args.category, progress=True))
+    kept, moved = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
+    return [f"kept: {kept} images in {args.fake}", f"moved aside: {moved}" + (f", {set_aside_folder(args.fake)} with reasons.jsonl" if moved else "")]
 
 
 def report_lines(

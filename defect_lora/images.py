@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['IMAGE_FORMATS', 'IMAGE_SUFFIXES', 'InputError', 'RunError', 'rescale_to_8_bit', 'to_rgb', 'explain_image_error',
            'read_upright', 'open_image', 'open_mask', 'list_images', 'check_images', 'whole_file', 'write_atomically',
-           'png_bytes', 'save_image', 'read_provenance', 'size_within', 'shorten', 'draw_cell', 'image_grid']
+           'cache_folder', 'png_bytes', 'save_image', 'read_provenance', 'size_within', 'shorten', 'draw_cell',
+           'image_grid']
 
 # %% ../nbs/00_images.ipynb #44c9387b
 import json
@@ -176,6 +177,13 @@ def write_atomically(
     with whole_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
     return Path(path)
+
+# %% ../nbs/00_images.ipynb #39a60b32
+def cache_folder(
+    kind: str,  # latents, features
+) -> Path:
+    "Where results are kept between runs."
+    return Path(os.environ.get("DEFECT_LORA_CACHE") or "~/.cache/defect_lora").expanduser() / kind
 
 # %% ../nbs/00_images.ipynb #b6a5ef0a
 def png_bytes(

@@ -30,7 +30,8 @@ from .base import load_base
 from .checkpoints import Mirror, disk_error, last_checkpoint, list_checkpoints, lock_run, replace_folder, restore_run, save_checkpoint, set_aside, step_of, sweep
 from .config import TrainConfig, Plan, differences
 from .dataset import DefectSpectrumDataset
-from .evaluator import choose_features, extract_features, load_features, measure_fid, measure_kid, one_thread
+from .distances import measure_distances
+from .features import choose_features, extract_features, load_features
 from .history import RECENT, as_lines, best_of, is_trouble, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations, write_metrics
 from .images import InputError, RunError, image_grid, open_image, save_image, write_atomically
 from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, scale_latents, seeded
@@ -666,11 +667,10 @@ class Trainer:
         "Compare an epoch's samples with the real images that the run trains on."
         features = load_features(choose_features(self.config.base), self.accelerator.device)
         files = self._sample_files(folder, count) if count else sorted(Path(folder).glob("class_*_sample_*.png"))
-        fake = extract_features(files, features)
+        fake, fake_labels = extract_features(files, features), torch.tensor([int(file.name.split("_")[1]) for file in files])
         real, labels = self._real(features)
-        with one_thread():
-            fid, kid = (measure(real, fake, labels, seed=self.config.seed) for measure in (measure_fid, measure_kid))
-        return dict(n_real=len(real), n_fake=len(fake), features=features.name, fid=fid, kid=kid)
+        measures = measure_distances(real, fake, labels, fake_labels, names=("fid", "kid"), seed=self.config.seed)
+        return dict(n_real=len(real), n_fake=len(fake), features=features.name, **measures)
 
     def _evaluate(self, folder, count):
         "The same, and where it is the best so far, model and checkpoint are kept before it is recorded: after a kill in between it is done again."

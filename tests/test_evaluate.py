@@ -1,0 +1,132 @@
+"Folders that bite: the command `evaluate` on odd, small, damaged and large ones."
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from defect_lora.cables import draw_cable
+from defect_lora.cli import main
+
+CLASSES = ("good", "missing_cable", "cut_outer_insulation")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEFECT_LORA_CACHE", str(tmp_path / "cache"))
+
+
+def draw(folder, count, first=0):
+    "A folder per class of drawn cables."
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            draw_cable(name, first + i, size=96)[0].save(folder / name / f"{i:03}.png")
+    return folder
+
+
+def evaluate(real, fake, out, *flags):
+    return main(["evaluate", "--real", str(real), "--fake", str(fake), "--out", str(out), "--features", "tiny", *flags])
+
+
+def test_odd_names_modes_and_sizes(tmp_path):
+    real, fake = draw(tmp_path / "real [1] ü.zip", 5), draw(tmp_path / "fake (2) é.tar", 5, first=100)
+    image = draw_cable("good", 50, size=200)[0]
+    image.convert("L").save(fake / "good" / "grey (1).png")
+    image.convert("P").save(fake / "good" / "palette ü.png")
+    image.convert("CMYK").resize((90, 50)).save(fake / "good" / "[cmyk].jpg")
+    image.convert("RGBA").save(fake / "good" / "alpha.webp")
+    Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) * 257)).save(fake / "good" / "16 bit.png")
+    assert evaluate(real, fake, tmp_path / "out #1") == 0
+    report = json.loads((tmp_path / "out #1" / "report.json").read_text())
+    assert report["n_fake"] == 20 and report["kid"]["value"] is not None
+    assert (tmp_path / "out #1" / "report.html").stat().st_size > 10_000
+
+
+def test_empty_and_damaged_are_named(tmp_path, capsys):
+    real, fake = draw(tmp_path / "real", 3), draw(tmp_path / "fake", 3, first=100)
+    (tmp_path / "empty").mkdir()
+    assert evaluate(real, tmp_path / "empty", tmp_path / "out") == 2
+    assert "empty" in capsys.readouterr().err
+    (fake / "good" / "cut.png").write_bytes((fake / "good" / "000.png").read_bytes()[:500])
+    (fake / "good" / "nothing.png").touch()
+    assert evaluate(real, fake, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "cut.png" in said and "nothing.png" in said and "Traceback" not in said
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_one_image_of_each_class(tmp_path, capsys):
+    assert evaluate(draw(tmp_path / "real", 1), draw(tmp_path / "fake", 1, first=100), tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "Cannot tell" in said and "n/a (n = 1)" in said and "nan" not in said.lower().replace("n/a", "")
+
+
+def test_curated_twice_and_told(tmp_path, capsys):
+    real, fake = draw(tmp_path / "real", 6), draw(tmp_path / "fake", 4, first=100)
+    copy = Image.open(real / "good" / "000.png")
+    copy.save(fake / "good" / "copy.png")
+    assert evaluate(real, fake, tmp_path / "out", "--curate") == 0
+    assert "moved aside" in capsys.readouterr().out
+    assert (tmp_path / "fake_set_aside" / "good" / "copy.png").exists() and not (fake / "good" / "copy.png").exists()
+    assert evaluate(real, fake, tmp_path / "out", "--curate") == 0
+    kept, aside = (len(list(folder.rglob("*.png"))) for folder in (fake, tmp_path / "fake_set_aside"))
+    assert kept + aside == 13
+
+
+def test_usefulness_is_part_of_the_report(tmp_path):
+    real, fake = draw(tmp_path / "real", 12), draw(tmp_path / "fake", 6, first=100)
+    assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2") == 0
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["usefulness"]
+    assert found["n_real"] == 6 and found["n_test"] == 30 and set(found["arms"]) == {"real", "synthetic", "real+synthetic"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Does an inspection model gain?" in page and found["verdict"] in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
+    from defect_lora import features
+
+    monkeypatch.setattr(features, "PIECE", 4)
+    paths = sorted(draw(tmp_path / "real", 4).rglob("*.png"))
+    tiny, seen, stop = features.load_features("tiny"), [], [6]
+
+    def network(batch):
+        if len(seen) + len(batch) > stop[0]:
+            raise KeyboardInterrupt
+        seen.extend(batch)
+        return tiny.network(batch)
+
+    counted = features.Features("tiny", tiny.prepare, network, key=tiny.key)
+    with pytest.raises(KeyboardInterrupt):
+        features.extract_features(paths, counted, batch_size=2)
+    assert len(seen) == 6
+    stop[0] = 100
+    rows = features.extract_features(paths, counted, batch_size=2)
+    assert len(seen) == 6 + 8  # the first piece was kept, the second begun anew
+    assert rows.equal(features.extract_features(paths, "tiny", batch_size=2))
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    "1,500 images of 512 px are 1.2 GB of pixels."
+    program = """
+import os, resource, sys
+from pathlib import Path
+from PIL import Image
+from defect_lora.features import extract_features
+folder = Path(sys.argv[1])
+Image.effect_noise((512, 512), 40).convert("RGB").save(folder / "0.bmp")
+for i in range(1, 1500): os.link(folder / "0.bmp", folder / f"{i}.bmp")
+paths = sorted(folder.glob("*.bmp"))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+means = lambda batch: batch.mean((2, 3))
+extract_features(paths[:64], means)
+before = peak()
+assert len(extract_features(paths, means)) == 1500
+print(peak() - before)
+"""
+    (tmp_path / "many").mkdir()
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "many")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 150, f"{done.stdout} MB more"
