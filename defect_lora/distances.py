@@ -159,7 +159,7 @@ def share_interval(
     z, p = 1.96, hits / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return dict(value=p, low=max(0., (middle - half) / scale), high=min(1., (middle + half) / scale))
+    return dict(value=p, low=min(p, max(0., (middle - half) / scale)), high=max(p, min(1., (middle + half) / scale)))
 
 # %% ../nbs/06_distances.ipynb #86561bbd
 def percent(

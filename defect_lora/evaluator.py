@@ -358,7 +358,7 @@ def neighbour_sheet(
     "The generated images that are nearest to a real one, each above it, with the distance over what real images have among themselves."
     pairs = report.worst
     images = [open_image(f) for f, _, _ in pairs] + [open_image(r) for _, r, _ in pairs]
-    return image_grid(images, len(pairs), labels=[f"{ratio:.2f}" for _, _, ratio in pairs] + [Path(r).name for _, r, _ in pairs], row_labels=["generated", "nearest real"], cell=cell)
+    return image_grid(images, len(pairs), labels=[f"{ratio:.2f}" for _, _, ratio in pairs] + [f"{Path(r).parent.name}/{Path(r).name}" for _, r, _ in pairs], row_labels=["generated", "nearest real"], cell=cell)
 
 # %% ../nbs/06_evaluator.ipynb #b546ca41
 def accuracy_chart(
@@ -367,7 +367,7 @@ def accuracy_chart(
     "Bars of class accuracy for each class, with intervals; a line where unseen real images are."
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3), dpi=90, layout="constrained")
+    figure = Figure(figsize=(9, 3), dpi=90, layout="constrained")
     axes = figure.subplots()
     rows = [part["class_accuracy"] for part in report.per_class.values()]
     values = [row["value"] or 0. for row in rows]
@@ -378,7 +378,7 @@ def accuracy_chart(
     axes.set_xticks(range(len(rows)), list(report.per_class), rotation=25, ha="right")
     axes.set_ylabel("class accuracy")
     axes.set_ylim(0, 1.05)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer)
@@ -507,8 +507,8 @@ def _html_part(heading, rows):
 
 def _html_picture(picture, text):
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f"<img alt=\"{html.escape(text)}\" src=\"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}\">"
+    picture.convert("RGB").save(buffer, "JPEG", quality=90)
+    return f"<img alt=\"{html.escape(text)}\" src=\"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}\">"
 
 # %% ../nbs/06_evaluator.ipynb #7e32a36d
 def write_report(
