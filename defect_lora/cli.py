@@ -85,19 +85,22 @@ def _reader(kind):
 def _phases(text):
     from defect_lora.config import parse_phases
 
-    return parse_phases(text)
+    try:
+        return parse_phases(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 # %% ../nbs/09_cli.ipynb #d57f30b7
 def build_parser(
     command: str | None = None,  # only this command gets all its flags
 ) -> Parser:
     "The parser of `defect-lora`."
-    parser = Parser(prog="defect-lora", description="New images of industrial defects from a few photographs of each class.")
+    parser = Parser(prog="defect-lora", allow_abbrev=False, description="New images of industrial defects from a few photographs of each class.")
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, (_, describe) in COMMANDS.items():
         text = describe.__doc__
-        part = commands.add_parser(name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter if name != "train" else argparse.HelpFormatter)
+        part = commands.add_parser(name, help=text, allow_abbrev=False, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter if name != "train" else argparse.HelpFormatter)
         if command in (None, name):
             describe(part)
     return parser
@@ -149,6 +152,8 @@ def run_data(args):
     _require(args.per_class >= 1, "--per-class", args.per_class, "at least 1")
     _require(32 <= args.size <= 1024, "--size", args.size, "from 32 to 1024")
     _output_folder(args.out)
+    if Path(args.out).is_dir() and any(Path(args.out).iterdir()) and not (Path(args.out) / "DS-MVTec").exists():
+        raise InputError(f"{args.out} holds other files; choose an empty or a new folder for --out")
     out = write_cables(args.out, per_class=args.per_class, seed=args.seed, size=args.size, progress=_bar("drawing"))
     return [f"{args.per_class * len(CLASSES)} images of {len(CLASSES)} classes: {out}"]
 
@@ -246,8 +251,12 @@ def run_generate(args):
     _require(args.per_class >= 1, "--per-class", args.per_class, "at least 1")
     _require(args.num_inference_steps is None or args.num_inference_steps >= 1, "--num-inference-steps", args.num_inference_steps, "at least 1")
     _require(args.batch_size >= 1, "--batch-size", args.batch_size, "at least 1")
+    _require(args.seed >= 0, "--seed", args.seed, "0 or more")
+    _require(args.guidance_scale is None or args.guidance_scale >= 0, "--guidance-scale", args.guidance_scale, "0 or more")
     _require(args.shard_size is None or args.shard_size >= 1, "--shard-size", args.shard_size, "at least 1")
     _output_folder(args.out)
+    if (Path(args.out) / "config.json").exists():
+        raise InputError(f"{args.out} is a run or a model; choose another folder for --out")
     load_libraries()
     from defect_lora.pipeline import DefectPipeline, generate_folder, processes
 
@@ -306,24 +315,37 @@ def run_evaluate(args):
     for flag, folder in (("--real", args.real), ("--fake", args.fake), ("--run", args.run)):
         if folder and not Path(folder).is_dir():
             raise InputError(f"no folder at {folder}; {flag} is a folder")
+        if folder and Path(folder).resolve() == Path(args.out).resolve():
+            raise InputError(f"--out and {flag} are the same folder, {folder}; the report needs one of its own")
     _require(args.usefulness is None or args.usefulness >= 1, "--usefulness", args.usefulness, "at least 1")
     _output_folder(args.out)
     load_libraries()
     from defect_lora.evaluator import write_report
 
+    few = _few(args)
     moved = _curate(args) if args.curate else []
-    write_report(_report(args), args.out, Path(args.run) / "curves.png" if args.run else None)
+    write_report(_report(args, few), args.out, Path(args.run) / "curves.png" if args.run else None)
     return report_lines(args.out) + moved
 
 
-def _report(args):
+def _few(args):
+    "The real images that an inspection model trains on, if that is asked; there must be others to test it on."
     from defect_lora.dataset import DefectSpectrumDataset
+
+    if args.usefulness is None:
+        return None
+    few = DefectSpectrumDataset(args.real, category=args.category, per_class=args.usefulness)
+    if len(few.holdout()) == 0:
+        raise InputError(f"--usefulness {args.usefulness}: {args.real} has no more real images of any class, so none is left to test on; take fewer")
+    return few
+
+
+def _report(args, few):
     from defect_lora.evaluator import Evaluator
     from defect_lora.usefulness import measure_usefulness
 
     report = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True).report()
-    if args.usefulness:
-        few = DefectSpectrumDataset(args.real, category=args.category, per_class=args.usefulness)
+    if few is not None:
         report.usefulness = measure_usefulness(few, few.holdout(), args.fake, progress=True).to_dict()
     return report
 
@@ -334,7 +356,10 @@ def _curate(args):
 
     paths, _ = labelled_images(args.fake)
     features = choose_features(drawn_by(paths[0]) if paths else None) if args.features == "auto" else args.features
-    counts = curate(args.fake, decide(args.real, args.fake, features, category=args.category, progress=True))
+    decisions = decide(args.real, args.fake, features, category=args.category, progress=True)
+    if all(decision.reasons for decision in decisions):
+        return [f"curation: there is something against each of the {len(decisions)} images (the first: {'; '.join(decisions[0].reasons)}), so none was moved"]
+    counts = curate(args.fake, decisions)
     kept, moved = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
     return [f"kept: {kept} images in {args.fake}", f"moved aside: {moved}" + (f", {set_aside_folder(args.fake)} with reasons.jsonl" if moved else "")]
 
@@ -344,7 +369,7 @@ def report_lines(
 ) -> list:
     "The report's table, and where its files are."
     files = [Path(out) / name for name in ("contact_sheet.png", "report.html", "report.json")]
-    return [(Path(out) / "report.md").read_text(encoding="utf-8").strip(), "", *(f"{path.stem}: {path}" for path in files if path.exists())]
+    return [(Path(out) / "report.md").read_text(encoding="utf-8").partition("## Per class")[0].strip(), "", *(f"{path.stem}: {path}" for path in files if path.exists())]
 
 # %% ../nbs/09_cli.ipynb #f4746682
 def describe_demo(parser):

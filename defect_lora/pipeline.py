@@ -6,9 +6,9 @@
 __all__ = ['log', 'FAST_STEPS', 'LOOSE_FILES', 'class_ids', 'class_id', 'make_generators', 'image_seed', 'fingerprint',
            'DefectPipelineOutput', 'evaluating', 'DefectPipeline', 'size_multiple', 'check_size', 'check_call',
            'in_batches', 'stack', 'find_model', 'read_config', 'plan_images', 'image_place', 'check_names',
-           'refuse_stale', 'is_drawn', 'is_packed', 'find_missing', 'sample_names', 'sample_bytes', 'write_shard',
-           'add_member', 'write_images', 'draw_rows', 'processes', 'sum_over_processes', 'generate_folder', 'say_start',
-           'counted']
+           'refuse_stale', 'refuse_foreign', 'provenance_at', 'is_drawn', 'is_packed', 'find_missing', 'sample_names',
+           'sample_bytes', 'write_shard', 'add_member', 'write_images', 'draw_rows', 'processes', 'sum_over_processes',
+           'generate_folder', 'say_start', 'counted']
 
 # %% ../nbs/05_pipeline.ipynb #6b7be29f
 import hashlib
@@ -454,6 +454,35 @@ def refuse_stale(
         raise InputError(f"{out}: holds {len(stale)} images or shards that would not be replaced, such as {stale[0].relative_to(out)}; "
                          "choose another folder or remove them")
 
+# %% ../nbs/05_pipeline.ipynb #20f51582
+def refuse_foreign(
+    out: Path,  # folder of the set
+    rows: list[dict],  # of the set, with all of their provenance
+) -> None:
+    "Refuse a folder whose files of the same names are not the images that would be drawn."
+    first = {row.get("shard", row["file"]): row for row in reversed(rows)}
+    there = {name: provenance_at(out / name) for name in first if (out / name).exists()}
+    other = {name: found for name, found in there.items() if found not in (None, first[name])}
+    if other:
+        name, found = next(iter(other.items()))
+        differ = ", ".join(f"{key}: {first[name].get(key)} instead of {found.get(key)}" for key in first[name] if found.get(key) != first[name].get(key))
+        why = f"of another model or other settings ({differ})" if found else "that were not drawn by this package"
+        raise InputError(f"{out}: holds {len(other)} images {why}, such as {name}; nothing is replaced: choose another folder, or remove them")
+
+
+def provenance_at(
+    path: Path,  # an image, or a shard
+) -> dict | None:  # of the image, or of the shard's first; empty = it carries none, None = the file does not open
+    "What a file says of itself, from its first bytes."
+    try:
+        if path.suffix == ".tar":
+            with tarfile.open(path, "r:") as tar:
+                return next((json.loads(tar.extractfile(member).read()) for member in tar if member.name.endswith(".json")), {})
+        with Image.open(path) as image:
+            return json.loads(image.info.get("defect_lora", "{}"))
+    except Exception:  # decoders raise nearly anything on damaged files
+        return None
+
 # %% ../nbs/05_pipeline.ipynb #73c2736c
 def is_drawn(
     file,  # path or open file of a PNG
@@ -597,6 +626,7 @@ def generate_folder(
     how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
                scheduler=type(pipe.scheduler).__name__, model=pipe.base_name, weights=pipe.weights())
     rows = [row | how for row in plan_images(out, pipe.classes, wanted, per_class, seed, shard_size)]
+    refuse_foreign(out, rows)
     parts = list(in_batches(range(len(rows)), shard_size or batch_size))[state.process_index::state.num_processes]
     missing = [find_missing(out, rows, part) for part in parts]
     mine, left = sum(map(len, parts)), sum(map(len, missing))

@@ -60,8 +60,8 @@ def test_empty_and_damaged_are_named(tmp_path, capsys):
 
 def test_one_image_of_each_class(tmp_path, capsys):
     assert evaluate(draw(tmp_path / "real", 1), draw(tmp_path / "fake", 1, first=100), tmp_path / "out") == 0
-    said = capsys.readouterr().out
-    assert "Cannot tell" in said and "n/a (n = 1)" in said and "nan" not in said.lower().replace("n/a", "")
+    said = (tmp_path / "out" / "report.md").read_text()
+    assert "Cannot tell" in said and "Cannot tell" in capsys.readouterr().out and "n/a (n = 1)" in said and "nan" not in said.lower().replace("n/a", "")
 
 
 def test_curated_twice_and_told(tmp_path, capsys):
@@ -130,3 +130,16 @@ print(peak() - before)
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "many")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 150, f"{done.stdout} MB more"
+
+
+def test_nothing_is_left_to_keep(tmp_path, capsys):
+    real = draw(tmp_path / "real", 6)
+    for name in CLASSES:
+        (tmp_path / "fake" / name).mkdir(parents=True)
+        for path in (real / name).iterdir():
+            Image.open(path).save(tmp_path / "fake" / name / f"{path.stem}.jpg", quality=95)
+    assert evaluate(real, tmp_path / "fake", tmp_path / "out", "--curate") == 0
+    assert "so none was moved" in capsys.readouterr().out and len(list((tmp_path / "fake").rglob("*.jpg"))) == 18
+    assert evaluate(real, tmp_path / "fake", tmp_path / "out", "--usefulness", "6") == 2
+    assert "--usefulness 6" in capsys.readouterr().err
+    assert evaluate(real, tmp_path / "fake", tmp_path / "fake") == 2
