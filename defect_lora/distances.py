@@ -152,7 +152,7 @@ def spread(
     most: int = 1000,  # images of a share
 ) -> dict:  # name -> standard deviation
     "How far each number would move with other images."
-    generator, share = torch.Generator().manual_seed(seed), min(.5, most / max(len(real), len(fake)))
+    generator, share = torch.Generator().manual_seed(seed), min(.8, most / max(len(real), len(fake)))
     found = []
     for _ in range(draws):
         mine, theirs = a_share(real_labels, share, generator)[0], a_share(fake_labels, share, generator)[0]
