@@ -342,11 +342,12 @@ def _few(args):
 
 def _report(args, few):
     from defect_lora.evaluator import Evaluator
-    from defect_lora.usefulness import measure_usefulness
+    from defect_lora.usefulness import FeatureClassifier, measure_usefulness
 
-    report = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True).report()
+    evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True)
+    report = evaluator.report()
     if few is not None:
-        report.usefulness = measure_usefulness(few, few.holdout(), args.fake, progress=True).to_dict()
+        report.usefulness = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
     return report
 
 

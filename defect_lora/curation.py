@@ -16,7 +16,7 @@ import torch
 
 from .classifier import fit_classifier
 from .distances import one_thread
-from .features import extract_features, labelled_images, load_features
+from .features import extract_features, load_features, read_sets
 from .images import InputError, write_atomically
 from .memorization import Neighbours, find_neighbours
 
@@ -56,17 +56,14 @@ def decide(
     progress: bool = False,  # show progress bars
 ) -> list:  # of Decision, in the order of the files
     "Look at each generated image: is it of its class, new, and like the others? Raises InputError for classes that have no real images."
-    (real_paths, real_names), (paths, names) = labelled_images(real, category), labelled_images(fake)
-    classes, features = sorted(set(real_names)), load_features(features)
-    unknown = sorted(set(names) - set(classes))
-    if unknown or not paths:
-        raise InputError(f"{fake}: no real images of {', '.join(unknown)}; the real classes are {', '.join(classes)}" if unknown else f"{fake}: no generated images found")
-    real_labels, labels = (torch.tensor([classes.index(name) for name in some]) for some in (real_names, names))
-    known, mirrored = (extract_features(real_paths, features, progress=progress, mirror=mirror) for mirror in (False, True))
-    rows = extract_features(paths, features, progress=progress)
+    sets, features = read_sets(real, fake, category), load_features(features)
+    known, mirrored = (extract_features(sets.real, features, progress=progress, mirror=mirror) for mirror in (False, True))
+    rows = extract_features(sets.fake, features, progress=progress)
     with one_thread():
-        given, neighbours, odd = fit_classifier(known, real_labels, len(classes))(rows), find_neighbours(known, mirrored, rows), outliers(known, real_labels, rows, labels)
-    return [Decision(path, name, _reasons(classes[given[i]], name, neighbours, real_paths, i, bool(odd[i]))) for i, (path, name) in enumerate(zip(paths, names))]
+        given, neighbours = fit_classifier(known, sets.real_labels, len(sets.classes))(rows), find_neighbours(known, mirrored, rows)
+        odd = outliers(known, sets.real_labels, rows, sets.fake_labels)
+    names = [sets.classes[label] for label in sets.fake_labels]
+    return [Decision(path, name, _reasons(sets.classes[given[i]], name, neighbours, sets.real, i, bool(odd[i]))) for i, (path, name) in enumerate(zip(sets.fake, names))]
 
 
 def _reasons(given, asked, neighbours: Neighbours, real_paths, i, odd):

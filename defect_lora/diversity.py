@@ -11,7 +11,6 @@ __all__ = ['PAPERS_SPLITS', 'MODES', 'MOST_FLOOR', 'not_measured', 'class_averag
 
 # %% ../nbs/06_diversity.ipynb #c80d846f
 import random
-import urllib.request
 import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,8 +22,8 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .distances import bootstrap_weights, interval_around
-from .features import fetch_inception, load_tiny_features, square_pixels
+from .distances import bootstrap_weights, interval_around, no_measure
+from .features import fetch_inception, is_reachable, load_tiny_features, square_pixels
 from .images import InputError, open_image, to_rgb
 
 # %% ../nbs/06_diversity.ipynb #5f557282
@@ -33,7 +32,7 @@ def not_measured(
     why: str = "",  # more than their number
 ) -> dict:
     "The result where a number cannot be had, with a note that says why."
-    return dict(value=None, low=None, high=None, floor=None, n=n, note=f"n/a ({why}n = {n})")
+    return no_measure() | dict(n=n, note=f"n/a ({why}n = {n})")
 
 # %% ../nbs/06_diversity.ipynb #64bb6d80
 def class_average(
@@ -178,19 +177,12 @@ def class_probabilities(
 # %% ../nbs/06_diversity.ipynb #4d187e84
 def backbone_is_reachable(
     network: str,  # vgg or alex
-    timeout: float = 5,  # seconds to wait for an answer
 ) -> bool:
     "Whether LPIPS's backbone lies on this disk or can be downloaded."
     from torchvision.models import AlexNet_Weights, VGG16_Weights
 
     url = dict(vgg=VGG16_Weights, alex=AlexNet_Weights)[network].IMAGENET1K_V1.url
-    if Path(torch.hub.get_dir(), "checkpoints", Path(url).name).exists():
-        return True
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()
-    except OSError:
-        return False
-    return True
+    return is_reachable(url, Path(torch.hub.get_dir(), "checkpoints", Path(url).name))
 
 
 def load_lpips(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MEASURES', 'LARGE', 'ENOUGH', 'GRADES', 'STYLE', 'sharpness_features', 'measure_sharpness', 'Report', 'Evaluator',
            'Seen', 'measure_part', 'taken_for', 'find_faults', 'judge', 'cautions', 'contact_sheet', 'neighbour_sheet',
-           'accuracy_chart', 'number', 'total_rows', 'class_rows', 'confusion_rows', 'meaning_rows', 'markdown_table',
-           'html_table', 'usefulness_rows', 'sections', 'size_line', 'report_markdown', 'report_html', 'write_report']
+           'accuracy_chart', 'total_rows', 'class_rows', 'confusion_rows', 'meaning_rows', 'sections', 'size_line',
+           'report_markdown', 'report_html', 'write_report']
 
 # %% ../nbs/06_evaluator.ipynb #ce4b147c
 import base64
@@ -22,11 +22,13 @@ from PIL import Image, ImageChops, ImageFilter
 
 from .classifier import accuracy_measure, class_accuracy, confusion
 from .dataset import DefectSpectrumDataset, fit_image
-from .distances import measure_distances, no_measure, one_thread, percent
+from .distances import measure_distances, no_measure, one_thread
 from .diversity import intra_cluster_diversity_per_class
-from .features import Features, choose_features, drawn_by, extract_features, labelled_images, load_features
+from .features import Features, Sets, choose_features, drawn_by, extract_features, load_features, read_sets
 from .images import InputError, image_grid, open_image, write_atomically
 from .memorization import Neighbours, find_neighbours, memorized, worst_first
+from .tables import html_table, markdown_table, number, percent
+from .usefulness import Usefulness, usefulness_rows
 
 # %% ../nbs/06_evaluator.ipynb #387867b5
 def sharpness_features(
@@ -90,7 +92,7 @@ class Report:
     confusion: dict  # classes, and counts: a row for each class asked for, a column for each given
     notes: list = field(default_factory=list)  # when not to trust a number
     sets: dict = field(default_factory=dict)  # real and fake: where they lie
-    usefulness: dict | None = None  # does an inspection model gain; None = not asked
+    usefulness: Usefulness | None = None  # does an inspection model gain; None = not asked
     images: dict = field(default_factory=dict, repr=False)  # class name -> (real, fake) paths; not in report.json
     worst: list = field(default_factory=list, repr=False)  # (generated path, real path, distance over the limit); not in report.json
 
@@ -104,7 +106,7 @@ class Report:
     def to_dict(self) -> dict:
         "The report as report.json holds it."
         plain = {k: v for k, v in vars(self).items() if k not in ("images", "worst", "measures")}
-        return plain | self.measures
+        return plain | dict(usefulness=self.usefulness and self.usefulness.to_dict()) | self.measures
 
     def _repr_markdown_(self):
         return report_markdown(self)
@@ -124,25 +126,9 @@ class Evaluator:
         seed: int = 0,  # of every draw
         progress: bool = False,  # show progress bars
     ):
-        real = real if hasattr(real, "samples") else DefectSpectrumDataset(real, category=category)
-        self.real_paths, self.real_names = labelled_images(real)
-        self.fake_paths, self.fake_names = labelled_images(fake, category)
-        self.seed, self.progress, self.classes = seed, progress, sorted(set(self.real_names))
-        self.sets = {name: str(source.options["root"] if isinstance(source, DefectSpectrumDataset) else source) for name, source in (("real", real), ("fake", fake))}
-        self._check(fake)
-        self.features = load_features(choose_features(drawn_by(self.fake_paths[0])) if features == "auto" else features)
-
-    def _check(self, fake):
-        "Refuse what cannot be judged, by name."
-        if not self.fake_paths:
-            raise InputError(f"{fake}: no generated images found")
-        if len(self.classes) < 2:
-            raise InputError(f"{self.real_paths[0].parent}: real images of one class only ({', '.join(self.classes)}); two or more are needed")
-        unknown = sorted(set(self.fake_names) - set(self.classes))
-        if unknown:
-            raise InputError(f"{fake} has classes of which there are no real images: {', '.join(unknown)}; the real classes are {', '.join(self.classes)}")
-        if set(self.fake_paths) & set(self.real_paths):
-            raise InputError(f"{fake}: these are the real images themselves; name the folder of the generated ones")
+        self.sets, self.seed, self.progress = read_sets(real, fake, category), seed, progress
+        self.names = {name: str(source.options["root"] if isinstance(source, DefectSpectrumDataset) else source) for name, source in (("real", real), ("fake", fake))}
+        self.features = load_features(choose_features(drawn_by(self.sets.fake[0])) if features == "auto" else features)
 
     def report(self) -> Report:
         "Compute the features, then every measure, in all and per class."
@@ -155,15 +141,13 @@ class Evaluator:
         def rows(paths, features, mirror=False):
             return extract_features(paths, features, progress=self.progress, mirror=mirror)
 
-        size = min(512, max(open_image(self.fake_paths[0]).size))
+        size = min(512, max(open_image(self.sets.fake[0]).size))
         sharpness, (clip, why) = sharpness_features(size), self._clip()
-        real, fake = rows(self.real_paths, self.features), rows(self.fake_paths, self.features)
-        neighbours = find_neighbours(real, rows(self.real_paths, self.features, mirror=True), fake)
-        ids = {name: i for i, name in enumerate(self.classes)}
-        labels = [torch.tensor([ids[name] for name in names]) for names in (self.real_names, self.fake_names)]
+        real, fake = rows(self.sets.real, self.features), rows(self.sets.fake, self.features)
+        neighbours = find_neighbours(real, rows(self.sets.real, self.features, mirror=True), fake)
         variety, also = self._variety()
-        return Seen(real, fake, *labels, neighbours, *(rows(paths, sharpness)[:, 0] for paths in (self.real_paths, self.fake_paths)),
-                    *((rows(self.real_paths, clip), rows(self.fake_paths, clip)) if clip else (None, None)), variety, [*why, *also])
+        return Seen(self.sets, real, fake, neighbours, *(rows(paths, sharpness)[:, 0] for paths in (self.sets.real, self.sets.fake)),
+                    *((rows(self.sets.real, clip), rows(self.sets.fake, clip)) if clip else (None, None)), variety, [*why, *also])
 
     def _clip(self):
         "CLIP where it can be had; images of the tiny world are not for it."
@@ -191,33 +175,33 @@ class Evaluator:
         seen: "Seen",
     ) -> Report:
         "Every measure, in all and per class."
-        given, judged = class_accuracy(seen.real, seen.real_labels, seen.fake, seen.fake_labels, len(self.classes))
+        given, judged = class_accuracy(seen.real, seen.sets.real_labels, seen.fake, seen.sets.fake_labels, len(self.sets.classes))
         total = measure_part(seen, given, judged, None, self.seed)
-        per_class = {name: measure_part(seen, given, judged, i, self.seed) | dict(taken_for=taken_for(given[seen.fake_labels == i], self.classes)) for i, name in enumerate(self.classes)}
+        per_class = {name: measure_part(seen, given, judged, i, self.seed) | dict(taken_for=taken_for(given[seen.sets.fake_labels == i], self.sets.classes)) for i, name in enumerate(self.sets.classes)}
         for name, part in per_class.items():
             found = seen.variety["per_class"].get(name, no_measure())
             part["ic_lpips"] = {key: found[key] for key in no_measure()}
         total["ic_lpips"] = {key: seen.variety[key] for key in no_measure()}
-        counts = dict(classes=self.classes, counts=confusion(seen.fake_labels, given, len(self.classes)))
+        counts = dict(classes=self.sets.classes, counts=confusion(seen.sets.fake_labels, given, len(self.sets.classes)))
         grade, words = judge(total, per_class)
-        pairs = [(self.fake_paths[f], self.real_paths[r], ratio) for f, r, ratio in worst_first(seen.neighbours)]
+        pairs = [(self.sets.fake[f], self.sets.real[r], ratio) for f, r, ratio in worst_first(seen.neighbours)]
         return Report(words, grade, total.pop("n_real"), total.pop("n_fake"), self.features.name, total, per_class, counts,
-                      cautions(total, per_class, self.features.name) + seen.notes, self.sets, images=self._images_by_class(), worst=pairs)
+                      cautions(total, per_class, self.features.name) + seen.notes, self.names, images=self._images_by_class(), worst=pairs)
 
     def _images_by_class(self):
-        def pick(paths, names, name):
-            return [p for p, n in zip(paths, names) if n == name]
+        def of(paths, labels, i):
+            return [path for path, label in zip(paths, labels.tolist()) if label == i]
 
-        return {c: (pick(self.real_paths, self.real_names, c), pick(self.fake_paths, self.fake_names, c)) for c in self.classes}
+        sets = self.sets
+        return {name: (of(sets.real, sets.real_labels, i), of(sets.fake, sets.fake_labels, i)) for i, name in enumerate(sets.classes)}
 
 # %% ../nbs/06_evaluator.ipynb #fd7fb3e1
 @dataclass
 class Seen:
     "What is computed from pixels; all else follows from it."
+    sets: Sets  # of it
     real: torch.Tensor  # (n, d) features
     fake: torch.Tensor  # (m, d) features
-    real_labels: torch.Tensor  # (n,) class ids
-    fake_labels: torch.Tensor  # (m,) class ids that were asked for
     neighbours: Neighbours
     real_sharpness: torch.Tensor  # (n,)
     fake_sharpness: torch.Tensor  # (m,)
@@ -235,8 +219,8 @@ def measure_part(
     seed: int,  # of every draw
 ) -> dict:  # n_real, n_fake and every measure
     "Every measure of one class, or of all."
-    r, f = (torch.ones_like(labels, dtype=torch.bool) if label is None else labels == label for labels in (seen.real_labels, seen.fake_labels))
-    labels = seen.real_labels[r], seen.fake_labels[f]
+    r, f = (torch.ones_like(labels, dtype=torch.bool) if label is None else labels == label for labels in (seen.sets.real_labels, seen.sets.fake_labels))
+    labels = seen.sets.real_labels[r], seen.sets.fake_labels[f]
     measures = measure_distances(seen.real[r], seen.fake[f], *labels, seed=seed)
     measures["cmmd"] = no_measure() if seen.real_clip is None else measure_distances(seen.real_clip[r], seen.fake_clip[f], *labels, names=("cmmd",), seed=seed)["cmmd"]
     measures["class_accuracy"] = accuracy_measure(given[f], labels[1], None if judged is None else judged[r], labels[0])
@@ -392,16 +376,6 @@ def accuracy_chart(
     return Image.open(buffer)
 
 # %% ../nbs/06_evaluator.ipynb #9ef8878e
-def number(
-    value: float | None,
-    n: int | None = None,  # how many images there were, told where there is no number
-) -> str:  # three significant digits
-    "A number in a table."
-    if value is None:
-        return "n/a" if n is None else f"n/a (n = {n})"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
 def total_rows(
     report: Report,
 ) -> list:  # rows of text, the first one the heads
@@ -440,43 +414,14 @@ def meaning_rows() -> list:  # rows of text, the first one the heads
     return [["measure", "what it says", "what is good", "do not trust it"], *([name, says, good, doubt] for name, _, says, good, doubt in MEASURES.values())]
 
 # %% ../nbs/06_evaluator.ipynb #434c5469
-def markdown_table(
-    rows: list,  # rows of text, the first one the heads
-) -> str:
-    "Rows of text as Markdown."
-    def line(cells):
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join([line(rows[0]), line(["---"] * len(rows[0])), *map(line, rows[1:])])
-
-
-def html_table(
-    rows: list,  # rows of text, the first one the heads
-) -> str:
-    "Rows of text as HTML."
-    def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    return "<table>" + line(rows[0], "th") + "".join(line(r, "td") for r in rows[1:]) + "</table>"
-
-# %% ../nbs/06_evaluator.ipynb #60ebb521
-def usefulness_rows(
-    report: Report,
-) -> list:  # rows of text, the first one the heads
-    "How well an inspection model does with each training set."
-    rows = [["trained on", "accuracy on unseen real images", "95 % interval"]]
-    return rows + [[name.replace("_", " "), percent(arm["accuracy"]["value"]), f"{percent(arm['accuracy']['low'])} to {percent(arm['accuracy']['high'])}"]
-                   for name, arm in report.usefulness["arms"].items()]
-
-
 def sections(
     report: Report,
 ) -> list:  # (heading, rows or sentences)
     "The report's parts, in reading order."
     parts = [("", total_rows(report)), ("Per class", class_rows(report)), ("Confusion matrix", confusion_rows(report))]
     if report.usefulness:
-        parts.insert(0, ("Does an inspection model gain?", [report.usefulness["verdict"]]))
-        parts.insert(1, ("", usefulness_rows(report)))
+        parts.insert(0, ("Does an inspection model gain?", [report.usefulness.verdict, *report.usefulness.notes]))
+        parts.insert(1, ("", usefulness_rows(report.usefulness)))
     return parts + [("When not to trust this", report.notes), ("What the measures say", meaning_rows())]
 
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['INCEPTION_SHA256', 'CLIP_ID', 'DINOV2_ID', 'NETWORKS', 'PIECE', 'conv_block', 'TinyFeatures', 'save_tiny_features',
-           'load_tiny_features', 'Features', 'square_pixels', 'tiny_features', 'file_sha256', 'fetch', 'inception_file',
-           'inception_is_reachable', 'fetch_inception', 'inception_features', 'clip_features', 'dinov2_features',
-           'load_features', 'choose_features', 'drawn_by', 'extract_features', 'labelled_images']
+           'load_tiny_features', 'Features', 'square_pixels', 'tiny_features', 'fetch', 'is_reachable',
+           'inception_file', 'inception_is_reachable', 'fetch_inception', 'inception_features', 'clip_features',
+           'dinov2_features', 'load_features', 'choose_features', 'drawn_by', 'extract_features', 'labelled_images',
+           'Sets', 'read_sets']
 
 # %% ../nbs/06_features.ipynb #98b8ef01
 import contextlib
@@ -27,7 +28,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .dataset import DefectSpectrumDataset, fit_image
-from .images import InputError, cache_folder, check_images, list_images, open_image, read_provenance, whole_file, write_atomically
+from .images import InputError, cache_folder, check_images, file_sha256, list_images, open_image, read_provenance, whole_file, write_atomically
 
 # %% ../nbs/06_features.ipynb #61c1ff75
 def conv_block(
@@ -126,23 +127,7 @@ def tiny_features(
 # %% ../nbs/06_features.ipynb #3d4289b6
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 
-
-def file_sha256(
-    path: Path,
-) -> str:  # 64 hexadecimal digits
-    "Checksum of a file, read piece by piece."
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-
-
-def _sha256(file):
-    "For Python 3.10."
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-# %% ../nbs/06_features.ipynb #84c41c3f
+# %% ../nbs/06_features.ipynb #00957884
 def fetch(
     url: str,
     path: Path,  # where it is kept
@@ -159,6 +144,21 @@ def fetch(
     elif file_sha256(path) != sha256:
         raise InputError(f"{path} is damaged or another file (its SHA-256 is not {sha256}); remove it, and it is downloaded again")
     return path
+
+
+def is_reachable(
+    url: str,
+    path: Path,  # where it is kept once it was downloaded
+    timeout: float = 5,  # seconds to wait for an answer
+) -> bool:  # whether the file is here or a download can start
+    "Whether a file lies on this disk or can be downloaded."
+    if path.exists():
+        return True
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()
+    except OSError:
+        return False
+    return True
 
 
 def _copy(response, file, sha256, url):
@@ -183,13 +183,7 @@ def inception_is_reachable(
     "Whether Inception's weights lie on this disk or can be downloaded."
     from cleanfid.downloads_helper import inception_url
 
-    if inception_file().exists():
-        return True
-    try:
-        urllib.request.urlopen(urllib.request.Request(inception_url, method="HEAD"), timeout=timeout).close()
-    except OSError:
-        return False
-    return True
+    return is_reachable(inception_url, inception_file(), timeout)
 
 # %% ../nbs/06_features.ipynb #b0210d70
 def fetch_inception() -> Path:
@@ -354,3 +348,34 @@ def labelled_images(
     if pairs:
         return [p for p, _ in pairs], [name for _, name in pairs]
     return labelled_images(DefectSpectrumDataset(folder, category=category))
+
+# %% ../nbs/06_features.ipynb #0fad8b23
+@dataclass
+class Sets:
+    "Real and generated images with their classes."
+    real: list  # paths
+    real_labels: torch.Tensor  # (n,) class ids
+    fake: list  # paths
+    fake_labels: torch.Tensor  # (m,) class ids that were asked for
+    classes: list  # names in the order of their ids
+
+
+def read_sets(
+    real,  # a folder in a known layout, or a DefectSpectrumDataset
+    fake,  # a folder of class folders
+    category: str | None = None,  # which product of the real folder
+) -> Sets:
+    "Read two sets that can be compared. Raises InputError."
+    (paths, names), (fake_paths, fake_names) = labelled_images(real if hasattr(real, "samples") else DefectSpectrumDataset(real, category=category)), labelled_images(fake, category)
+    classes = sorted(set(names))
+    unknown = sorted(set(fake_names) - set(classes))
+    if not fake_paths:
+        raise InputError(f"{fake}: no generated images found")
+    if len(classes) < 2:
+        raise InputError(f"{paths[0].parent}: real images of one class only ({', '.join(classes)}); two or more are needed")
+    if unknown:
+        raise InputError(f"{fake} has classes of which there are no real images: {', '.join(unknown)}; the real classes are {', '.join(classes)}")
+    if set(fake_paths) & set(paths):
+        raise InputError(f"{fake}: these are the real images themselves; name the folder of the generated ones")
+    labels, fake_labels = (torch.tensor([classes.index(name) for name in some]) for some in (names, fake_names))
+    return Sets(paths, labels, fake_paths, fake_labels, classes)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['IMAGE_FORMATS', 'IMAGE_SUFFIXES', 'InputError', 'RunError', 'rescale_to_8_bit', 'to_rgb', 'explain_image_error',
            'read_upright', 'open_image', 'open_mask', 'list_images', 'check_images', 'whole_file', 'write_atomically',
-           'cache_folder', 'png_bytes', 'save_image', 'read_provenance', 'size_within', 'shorten', 'draw_cell',
-           'image_grid']
+           'file_sha256', 'cache_folder', 'png_bytes', 'save_image', 'read_provenance', 'size_within', 'shorten',
+           'draw_cell', 'image_grid']
 
 # %% ../nbs/00_images.ipynb #44c9387b
+import hashlib
 import json
 import os
 import uuid
@@ -177,6 +178,17 @@ def write_atomically(
     with whole_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
     return Path(path)
+
+# %% ../nbs/00_images.ipynb #a6feca65
+def file_sha256(
+    path: Path | str,
+) -> str:  # 64 hexadecimal digits
+    "Checksum of a file, read piece by piece."
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 # %% ../nbs/00_images.ipynb #39a60b32
 def cache_folder(

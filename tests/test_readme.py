@@ -34,5 +34,14 @@ def test_study():
     assert listed([f"{row['class_accuracy']['value']:.0%}".replace("%", " %") for row in rows]) in paragraph
 
 
+def test_trust():
+    "How often the intervals hold the truth, and the faults are named."
+    found = json.loads((ROOT / "nbs" / "results" / "intervals.json").read_text())
+    held = [row["value"] for kind in found["intervals"].values() for row in kind.values()]
+    named, of = (sum(kind[key] for kind in found["verdicts"].values()) for key in ("named", "of"))
+    assert f"hold it in {100 * min(held):.0f} to {100 * max(held):.0f} of 100 sets" in README
+    assert f"of {of} sets of five kinds" in README and named == of
+
+
 def listed(words):
     return ", ".join(words[:-1]) + " and " + words[-1]
