@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'COMPLETE', 'LEFT_BEHIND', 'RETRY', 'flush', 'replace_folder', 'settle_folder', 'save_checkpoint', 'disk_error',
            'remove_folder', 'step_of', 'list_checkpoints', 'sweep', 'load_checkpoint', 'is_whole', 'last_checkpoint',
-           'set_aside', 'RunLock', 'lock_run', 'Mirror', 'copy_run', 'copy_checkpoint', 'restore_run']
+           'set_aside', 'RunLock', 'lock_run', 'is_training', 'Mirror', 'copy_run', 'copy_checkpoint', 'restore_run']
 
 # %% ../nbs/06_checkpoints.ipynb #e0f90551
 import contextlib
@@ -282,6 +282,21 @@ def _locked_file(folder):
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def is_training(
+    folder: Path,  # RUN
+) -> bool | None:  # None where the file system knows no locks, or the folder is none of a run
+    "Whether a process, this one or another, trains in a run now. Nothing is written."
+    try:
+        import fcntl
+        with open(Path(folder) / ".lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return None
+    return False
 
 # %% ../nbs/06_checkpoints.ipynb #fbd3560c
 RETRY = 30.0  # seconds between attempts after one has failed

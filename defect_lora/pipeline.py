@@ -8,7 +8,7 @@ __all__ = ['log', 'FAST_STEPS', 'LOOSE_FILES', 'class_ids', 'class_id', 'make_ge
            'in_batches', 'stack', 'find_model', 'read_config', 'plan_images', 'image_place', 'check_names',
            'refuse_stale', 'refuse_foreign', 'provenance_at', 'is_drawn', 'is_packed', 'find_missing', 'sample_names',
            'sample_bytes', 'write_shard', 'add_member', 'write_images', 'draw_rows', 'processes', 'sum_over_processes',
-           'generate_folder', 'say_start', 'counted']
+           'generate_folder', 'say_start', 'counted', 'read_manifest', 'add_images', 'next_index', 'zip_folder']
 
 # %% ../nbs/05_pipeline.ipynb #6b7be29f
 import hashlib
@@ -19,6 +19,7 @@ import math
 import operator
 import os
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,6 +162,15 @@ class DefectPipeline:
         model, base = self.model, self.model.base_parameters()
         trained = [*model.adapter_parameters().values(), model.embedding_weight(), *(base[name] for name in sorted(model.opened))]
         return fingerprint(trained, json.dumps(model.config), model.dtype, self.size)[:16]
+
+    def settings(
+        self,
+        num_inference_steps: int,
+        guidance_scale: float,
+    ) -> dict:  # for an image's provenance
+        "What an image follows from, beside its class and its seed."
+        return dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
+                    scheduler=type(self.scheduler).__name__, model=self.base_name, weights=self.weights())
 
     def to(
         self,
@@ -623,8 +633,7 @@ def generate_folder(
     out, state, batch_size = Path(out), processes(), batch_size or 8
     check_call("pil", num_inference_steps, batch_size, guidance_scale, pipe.scheduler.config.num_train_timesteps)
     wanted = list(dict.fromkeys(class_ids(pipe.classes if classes is None else classes, pipe.classes)))
-    how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
-               scheduler=type(pipe.scheduler).__name__, model=pipe.base_name, weights=pipe.weights())
+    how = pipe.settings(num_inference_steps, guidance_scale)
     rows = [row | how for row in plan_images(out, pipe.classes, wanted, per_class, seed, shard_size)]
     refuse_foreign(out, rows)
     parts = list(in_batches(range(len(rows)), shard_size or batch_size))[state.process_index::state.num_processes]
@@ -665,3 +674,55 @@ def counted(
     for item in items:
         yield item
         bar.update()
+
+# %% ../nbs/05_pipeline.ipynb #4d3ac03c
+def read_manifest(
+    out: Path,  # folder of a set
+) -> list[dict]:  # a row per image; none where there is no manifest
+    "The rows of a set's manifest. Raises InputError for a file that is none."
+    path = Path(out) / "manifest.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise InputError(f"{path}: not a manifest of generated images ({error}); choose another folder") from None
+
+
+def add_images(
+    out: str | Path,  # folder of the set, made where it is missing
+    drawn: list[tuple[dict, Image.Image]],  # provenance with class_name, class_id and seed, and the image
+) -> list[Path]:  # of the images that are new in the set
+    "Add images to a set, under the next free numbers of their classes; nothing is replaced."
+    out = Path(out)
+    check_names([row["class_name"] for row, _ in drawn], None)
+    rows, added = read_manifest(out), []
+    known = [{key: value for key, value in row.items() if key not in ("file", "index")} for row in rows]
+    for row, image in drawn:
+        if row in known:
+            continue
+        index = next_index(out / row["class_name"])
+        rows.append(image_place(0, row["class_name"], index, None) | row | dict(index=index))
+        added.append(save_image(image, out / rows[-1]["file"], **rows[-1]))
+        known.append(row)
+    if added:
+        write_atomically(out / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return added
+
+
+def next_index(
+    folder: Path,  # of a class
+) -> int:
+    "One more than the highest number that names a file."
+    return max((int(path.stem) for path in folder.glob("*") if path.stem.isdecimal()), default=-1) + 1
+
+
+def zip_folder(
+    folder: str | Path,
+) -> Path:  # the zip file beside it
+    "Pack a folder into a zip file, whole or not at all; an older one of the same name is replaced."
+    folder = Path(folder).resolve()
+    target = folder.with_name(folder.name + ".zip")
+    with whole_file(target) as file, zipfile.ZipFile(file, "w") as archive:  # PNG is compressed already
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, Path(folder.name) / path.relative_to(folder))
+    return target
