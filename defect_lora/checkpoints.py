@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,7 +273,7 @@ def _locked_file(folder):
     file = open(folder / ".lock", "a+")
     try:
         import fcntl
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _patiently(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
         file.seek(0)
         raise InputError(f"{folder} is being trained by process {file.read().strip() or 'unknown'}; wait for it, stop it, or take another folder") from None
@@ -282,6 +283,15 @@ def _locked_file(folder):
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def _patiently(take, times=10):
+    "Who asks whether a process trains holds the lock for a moment."
+    for _ in range(times - 1):
+        with contextlib.suppress(BlockingIOError):
+            return take()
+        time.sleep(0.02)
+    return take()
 
 
 def is_training(
