@@ -12,13 +12,15 @@ NOTEBOOK = Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ipyn
 PRESS = """
 import numpy as np
 panel.class_name.value, panel.how_many.value, panel.seed.value = "missing_cable", 2, 5
-panel.button.click()
-assert len(panel.images) == len(panel.grid.children) == 2, panel.status.value
+panel.generate_button.click()
+panel.wait()
+assert len(panel.images) == len(panel.grid.children[1].children) == 2, panel.status.value
 assert panel.status.value.startswith("Drew 2 of missing_cable"), panel.status.value
 first = np.asarray(panel.images[0], dtype=int)
-panel.how_many.value = 1
-panel.button.click()
-furthest = abs(np.asarray(panel.images[0], dtype=int) - first).max()
+panel.how_many.value, panel.batch_size = 1, 4
+panel.generate_button.click()
+panel.wait()
+furthest = abs(np.asarray(panel.images[2], dtype=int) - first).max()
 assert furthest <= 2, f"the same seed drew another image in another batch, {furthest} levels away"
 print("pressed", furthest)
 """
