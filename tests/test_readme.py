@@ -1,6 +1,7 @@
 "The README's figures are those of the committed results files."
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -41,6 +42,14 @@ def test_trust():
     named, of = (sum(kind[key] for kind in found["verdicts"].values()) for key in ("named", "of"))
     assert f"hold it in {100 * min(held):.0f} to {100 * max(held):.0f} of 100 sets" in README
     assert f"of {of} sets of five kinds" in README and named == of
+
+
+def test_usefulness():
+    "What generated images add to a classifier on frozen features, by the number of real images."
+    found = json.loads((ROOT / "nbs" / "results" / "usefulness.json").read_text())
+    for images in ("all", "curated"):
+        added = [fmean(found[f"{shots} images, seed {seed}"]["features"][images]["difference"]["value"] for seed in range(3)) for shots in (3, 5, 10)]
+        assert f"{listed([f'{100 * value:+.1f}' for value in added])} points" in README
 
 
 def listed(words):
