@@ -6,7 +6,7 @@
 __all__ = ['MEASURES', 'LARGE', 'ENOUGH', 'GRADES', 'STYLE', 'sharpness_features', 'measure_sharpness', 'Report', 'Evaluator',
            'Seen', 'measure_part', 'taken_for', 'find_faults', 'judge', 'cautions', 'contact_sheet', 'neighbour_sheet',
            'accuracy_chart', 'total_rows', 'class_rows', 'confusion_rows', 'meaning_rows', 'sections', 'size_line',
-           'report_markdown', 'report_html', 'write_report']
+           'report_markdown', 'report_html', 'write_report', 'load_report']
 
 # %% ../nbs/06_evaluator.ipynb #ce4b147c
 import base64
@@ -489,3 +489,17 @@ def write_report(
     write_atomically(out / "report.md", report_markdown(report))
     write_atomically(out / "report.html", report_html(report, pictures))
     return out
+
+# %% ../nbs/06_evaluator.ipynb #3d775bf1
+def load_report(
+    folder: Path,  # that `write_report` wrote
+) -> Report:  # without the images that it was measured on
+    "Read a report's figures again. Raises InputError for a folder that holds none."
+    path = Path(folder) / "report.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        usefulness = found.pop("usefulness", None)
+        measures = {key: found.pop(key) for key in MEASURES}
+        return Report(measures=measures, usefulness=usefulness and Usefulness(**usefulness), **found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} holds no report ({error}); write one with `defect-lora evaluate` or `write_report`") from None

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['log', 'FAST_STEPS', 'LOOSE_FILES', 'class_ids', 'class_id', 'make_generators', 'image_seed', 'fingerprint',
            'DefectPipelineOutput', 'evaluating', 'DefectPipeline', 'size_multiple', 'check_size', 'check_call',
-           'in_batches', 'stack', 'find_model', 'read_config', 'plan_images', 'image_place', 'check_names',
-           'refuse_stale', 'refuse_foreign', 'provenance_at', 'is_drawn', 'is_packed', 'find_missing', 'sample_names',
-           'sample_bytes', 'write_shard', 'add_member', 'write_images', 'draw_rows', 'processes', 'sum_over_processes',
-           'generate_folder', 'say_start', 'counted', 'read_manifest', 'add_images', 'next_index', 'zip_folder']
+           'in_batches', 'stack', 'find_model', 'fetch_model', 'read_config', 'plan_images', 'image_place',
+           'check_names', 'refuse_stale', 'refuse_foreign', 'provenance_at', 'is_drawn', 'is_packed', 'find_missing',
+           'sample_names', 'sample_bytes', 'write_shard', 'add_member', 'write_images', 'draw_rows', 'processes',
+           'sum_over_processes', 'generate_folder', 'say_start', 'counted', 'read_manifest', 'add_images', 'next_index',
+           'zip_folder']
 
 # %% ../nbs/05_pipeline.ipynb #6b7be29f
 import hashlib
@@ -18,6 +19,7 @@ import logging
 import math
 import operator
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +39,7 @@ from tqdm.auto import tqdm
 
 from .base import load_base, make_scheduler, native_size, pixels_per_latent
 from .images import InputError, list_images, png_bytes, read_provenance, save_image, whole_file, write_atomically
-from .unet import ADAPTERS, ClassConditionedUNet
+from .unet import ADAPTERS, BASE_WEIGHTS, EMBEDDING, ClassConditionedUNet
 
 log = logging.getLogger(__name__)
 
@@ -309,14 +311,15 @@ class DefectPipeline:
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,  # written by save_pretrained, or a run that has one in its model/
+        folder: str | Path,  # written by save_pretrained, a run that has one in its model/, or a Hub id such as user/name
         base: str | Path | None = None,  # another name or place of the base; None is the one it was trained on
         device: torch.device | str | None = None,  # None is the CPU
         dtype: torch.dtype = torch.float32,  # of the base's weights
         local_files_only: bool = False,  # True never asks the network
+        revision: str | None = None,  # of a model on the Hub
     ) -> "DefectPipeline":
         "Load a trained model."
-        folder = find_model(folder)
+        folder = find_model(folder, revision, local_files_only)
         config = read_config(folder / "config.json")
         parts = load_base(base or config["base"], dtype, local_files_only)
         try:
@@ -384,13 +387,37 @@ def stack(
 
 
 def find_model(
-    folder: str | Path,  # of a model, or of a run that holds one
+    folder: str | Path,  # of a model, or of a run that holds one; or a Hub id such as user/name
+    revision: str | None = None,  # of a model on the Hub
+    local_files_only: bool = False,  # True never asks the network
 ) -> Path:  # of the model
-    "Find the folder that save_pretrained wrote."
+    "Find the folder that save_pretrained wrote, on this disk or else on the Hub."
     for place in (Path(folder), Path(folder) / "model"):
         if (place / ADAPTERS).is_file() and (place / "config.json").is_file():
             return place
+    if not Path(folder).exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder), re.ASCII):
+        return fetch_model(str(folder), revision, local_files_only)
     raise InputError(f"{folder}: no trained model there (neither it nor its model/ holds {ADAPTERS} and config.json)")
+
+
+def fetch_model(
+    repo_id: str,  # user/name on the Hub
+    revision: str | None = None,  # branch, tag or commit; None is the newest
+    local_files_only: bool = False,  # True never asks the network
+) -> Path:  # of the model, in the Hub's cache
+    "Download a trained model once, or find it in the Hub's cache."
+    from huggingface_hub import snapshot_download
+
+    wanted = [ADAPTERS, EMBEDDING, BASE_WEIGHTS, "config.json", "training.json"]
+    try:
+        folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=local_files_only, allow_patterns=wanted))
+    except Exception as error:  # several families: network, missing or private repository, empty cache
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise InputError(f"{repo_id}: neither a folder with a trained model nor one on the Hub that can be fetched ({reason}); "
+                         "check the name, and for a private one log in with `hf auth login`") from error
+    if not (folder / ADAPTERS).is_file():
+        raise InputError(f"{repo_id}: the Hub has it, but it holds no model of this package ({ADAPTERS} is missing)")
+    return folder
 
 
 def read_config(
