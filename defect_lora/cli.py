@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'Parser', 'field_help', 'add_config_flags', 'build_parser', 'Lines', 'listen', 'load_libraries',
            'describe_data', 'run_data', 'describe_train', 'run_train', 'describe_generate', 'run_generate',
-           'describe_evaluate', 'run_evaluate', 'report_lines', 'describe_demo', 'run_demo', 'run_command', 'main']
+           'describe_evaluate', 'run_evaluate', 'report_lines', 'describe_export', 'run_export', 'describe_publish',
+           'run_publish', 'describe_demo', 'run_demo', 'run_command', 'main']
 
 # %% ../nbs/09_cli.ipynb #2299206e
 import argparse
@@ -235,7 +236,7 @@ def _complain(text):
 # %% ../nbs/09_cli.ipynb #dde7b20c
 def describe_generate(parser):
     "Draw new images of each class with a trained run; the same command again goes on with what is missing."
-    parser.add_argument("--run", required=True, help="the run folder that train wrote, or a saved model")
+    parser.add_argument("--run", required=True, help="the run folder that train wrote, a saved model, or a model on the Hub, such as user/name")
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument("--per-class", type=int, default=10, help="images of each class")
     parser.add_argument("--classes", default=None, help="names separated by commas; all by default")
@@ -274,12 +275,11 @@ def _sampling(args):
     "Steps and guidance as given, else as the run was configured."
     from defect_lora.config import TrainConfig
     from defect_lora.pipeline import FAST_STEPS, find_model
+    from defect_lora.publishing import training_of
 
-    model = find_model(args.run)
-    configured = model.name == "model" and (model.parent / "config.json").exists()
-    config = TrainConfig.load(model.parent / "config.json") if configured else TrainConfig()
+    training = training_of(find_model(args.run))
     given = dict(num_inference_steps=args.num_inference_steps or (FAST_STEPS if args.fast else None), guidance_scale=args.guidance_scale)
-    return {name: getattr(config, name) if value is None else value for name, value in given.items()}
+    return {name: training.get(name, getattr(TrainConfig, name)) if value is None else value for name, value in given.items()}
 
 
 def _names(text):
@@ -372,6 +372,47 @@ def report_lines(
     files = [Path(out) / name for name in ("contact_sheet.png", "report.html", "report.json")]
     return [(Path(out) / "report.md").read_text(encoding="utf-8").partition("## Per class")[0].strip(), "", *(f"{path.stem}: {path}" for path in files if path.exists())]
 
+# %% ../nbs/09_cli.ipynb #f2527b2b
+def describe_export(parser):
+    "Copy generated images into a layout that other programs read."
+    parser.add_argument("--fake", required=True, help="folder of generated images")
+    parser.add_argument("--out", required=True, help="a new folder")
+    parser.add_argument("--layout", default="folders", choices=["folders", "mvtec", "huggingface"], help="a folder per class, MVTec AD's layout, or class folders with metadata.jsonl")
+    parser.add_argument("--category", default=None, help="for mvtec: the product's name")
+    parser.add_argument("--good", default=None, help="for mvtec: folder of real images, whose good ones become train/good")
+
+
+def run_export(args):
+    for flag, folder in (("--fake", args.fake), ("--good", args.good)):
+        if folder and not Path(folder).is_dir():
+            raise InputError(f"no folder at {folder}; {flag} is a folder")
+    _output_folder(args.out)
+    load_libraries()
+    from defect_lora.exports import export_set
+
+    return [f"{args.layout}: {export_set(args.fake, args.out, args.layout, args.category, args.good)}"]
+
+# %% ../nbs/09_cli.ipynb #4acc920e
+def describe_publish(parser):
+    "Upload a trained model to the Hub with a card that says what it is and how good it is."
+    parser.add_argument("--run", required=True, help="the run folder that train wrote, or a saved model")
+    parser.add_argument("--repo", required=True, help="user/name on the Hub; made where it is missing")
+    parser.add_argument("--report", default=None, help="folder of the report, whose figures the card then has")
+    parser.add_argument("--generated", default=None, help="folder of generated images, a few of which the card then shows")
+    parser.add_argument("--data-licence", default=None, help="a sentence on the licence of the photographs")
+    parser.add_argument("--public", action="store_true", help="let everybody see a new repository; it is private otherwise")
+    parser.add_argument("--look", default=None, metavar="DIR", help="write what would be published to a new folder, and publish nothing")
+
+
+def run_publish(args):
+    load_libraries()
+    from defect_lora.publishing import push_to_hub, write_publication
+
+    what = (args.report, args.generated, args.data_licence)
+    if args.look:
+        return [f"to look at, nothing was published: {write_publication(args.run, args.look, args.repo, *what)}"]
+    return [f"published: {push_to_hub(args.run, args.repo, *what, private=not args.public)}"]
+
 # %% ../nbs/09_cli.ipynb #f4746682
 def describe_demo(parser):
     "Everything on two CPU cores: draw cables, train the tiny base, generate, evaluate."
@@ -407,6 +448,8 @@ COMMANDS = {
     "train": (run_train, describe_train),
     "generate": (run_generate, describe_generate),
     "evaluate": (run_evaluate, describe_evaluate),
+    "export": (run_export, describe_export),
+    "publish": (run_publish, describe_publish),
 }
 
 # %% ../nbs/09_cli.ipynb #ee4afe2e

@@ -30,7 +30,10 @@ def training_of(
     "How a model was trained, without what speaks of this machine."
     for path in (model / "training.json", model.parent / "config.json"):
         if path.is_file() and (path.parent == model or model.name == "model"):
-            found = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise InputError(f"{path}: not a configuration ({error})") from None
             return {key: value for key, value in found.items() if key not in PLACES}
     return {}
 
