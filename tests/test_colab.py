@@ -14,9 +14,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from hub import NOWHERE, Hub, run_with_hub, serving
 from nbclient import NotebookClient
 
 import defect_lora
+from defect_lora.base import SD15
+from defect_lora.cables import write_cables
 
 ROOT = Path(__file__).parents[1]
 COLAB = Path(__file__).parent / "colab"
@@ -125,6 +129,32 @@ def test_a_drive_that_cannot_be_mounted_stops_nothing(front, tmp_path):
     path = next(path for path in TUTORIALS if "photographs" in path.name)
     said = run(path, front, tmp_path, settings=[("use_drive = False", "use_drive = True")], DRIVE_FAILS="1")
     assert "Google Drive was not mounted (mount failed)." in said
+
+
+@pytest.fixture
+def cache(tmp_path):
+    "A Hub cache with Stable Diffusion 1.5's repository, small and of random weights, and a part of DS-MVTec, as the Hub's client fills it."
+    model = tmp_path / "model"
+    UNet2DConditionModel(sample_size=8, block_out_channels=(32, 64), down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+                         layers_per_block=1, cross_attention_dim=768, attention_head_dim=4, norm_num_groups=8).save_pretrained(model / "unet")
+    AutoencoderKL(block_out_channels=(8, 8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=4, sample_size=64).save_pretrained(model / "vae")
+    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1).save_pretrained(model / "scheduler")
+    (model / "model_index.json").write_text(json.dumps(dict(_class_name="StableDiffusionPipeline")))
+    hub = Hub()
+    hub.add_folder(f"models/{SD15}", model)
+    hub.add_folder("datasets/DefectSpectrum/Defect_Spectrum", write_cables(tmp_path / "photographs", per_class=4, size=64))
+    fill = "from defect_lora.base import load_base; from defect_lora.dataset import download_category; print(load_base('sd15').size, download_category('cable'))"
+    with serving(hub) as address:
+        done = run_with_hub(fill, address, HF_HOME=str(tmp_path / "home"))
+    assert done.stdout.startswith("64 "), done.stderr
+    return tmp_path / "home"
+
+
+def test_the_quickstart_s_branch_for_a_gpu_runs_unchanged(front, cache, tmp_path):
+    (tmp_path / "empty").mkdir()
+    said = run(TUTORIALS[0], front, tmp_path / "empty", settings=[('world = "auto"', 'world = "sd15"')], HF_HOME=str(cache), HF_ENDPOINT=NOWHERE)
+    assert "Base model sd15" in said and "Judged against unseen photographs." in said
+    assert list(tmp_path.glob("empty/quickstart/sd15-*/report/report.json"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
