@@ -280,7 +280,7 @@ def judge(
     why = "" if grade != "Cannot tell" else f", too few images (each set needs {ENOUGH})" if fewest < ENOUGH else \
         ", too few real images to check the classifier" if best is None else ", the classifier fails on real images too"
     told = "as a set they could not be compared with real ones" if kid["floor"] is None else \
-        f"as a set they {'cannot' if like_real else 'can'} be told from real ones (KID {kid['value']:.3g}, real against real up to {kid['floor_high']:.3g})"
+        f"as a set they {'cannot' if like_real else 'can'} be told from real ones (KID {number(kid['value'])}, real against real up to {number(kid['floor_high'])})"
     said = (f"{grade}{why}: {percent(accuracy['value'])} of the generated images are given their own class "
             f"(chance {percent(chance)}, unseen real images {percent(best)}), and {told}.")
     return grade, " ".join([said, *faults])

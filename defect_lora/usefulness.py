@@ -699,5 +699,5 @@ def draw_usefulness(
     axis.set_xticks(range(len(results)), list(results))
     axis.set_ylabel(next(iter(results.values())).measure.replace("_", " ") + ", %")
     axis.set_ylim(0, 100)
-    axis.legend(fontsize=7, frameon=False, ncols=3, loc="upper center")
+    figure.legend(*axis.get_legend_handles_labels(), fontsize=7, frameon=False, ncols=3, loc="outside upper center")
     return figure

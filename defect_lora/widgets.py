@@ -18,6 +18,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import ipywidgets
 from PIL import Image
@@ -50,7 +51,7 @@ def picture(
     width: str = "100%",  # on the screen, at most its own size
 ) -> ipywidgets.Image:
     "An image to look at."
-    widget = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="auto", max_width=width, object_fit="contain"))
+    widget = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="auto", max_width=width, align_self="flex-start", object_fit="contain"))
     if image is not None:
         widget.value = encoded(image)
     return widget
@@ -138,13 +139,13 @@ def offer(
 
 
 def _link(path, place):
-    from IPython.display import FileLink
+    from IPython.display import HTML
 
     near = Path(os.path.relpath(path))
     if ".." in near.parts:
         return f"Packed into {path}."
     place.outputs = ()
-    place.append_display_data(FileLink(str(near), result_html_prefix="Download "))
+    place.append_display_data(HTML(f'<a href="{quote(near.as_posix())}" download>Download {html.escape(near.name)}</a>'))
     return f"Packed into {near}; the link below downloads it."
 
 # %% ../nbs/08_widgets.ipynb #782cd87f
@@ -197,7 +198,7 @@ class GenerateWidget(Panel):
         self.seed = ipywidgets.BoundedIntText(value=0, min=0, max=2**31 - 1, description="Seed", style=style)
         self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=1000, description="Steps", style=style)
         self.guidance = ipywidgets.FloatSlider(value=guidance, min=1, max=15, step=.5, description="Guidance", style=style)
-        self.fast = ipywidgets.Checkbox(value=False, description=f"Fast mode: {FAST_STEPS} steps of a multistep solver", indent=True, style=style)
+        self.fast = ipywidgets.Checkbox(value=False, description=f"Fast mode, {FAST_STEPS} steps", indent=True, style=style, tooltip="DPM-Solver++, a multistep solver, instead of DDIM")
         self.generate_button = _button("Generate", self.generate, "Draw images of the chosen class", "primary")
         self.stop_button = _button("Stop", self.stop, "Stop drawing; what is drawn stays", "warning", disabled=True)
         self.clear_button = _button("Clear", self.clear, "Empty the grid; saved files stay")
@@ -304,7 +305,7 @@ class GenerateWidget(Panel):
         self.opened = drawn
         self.large.value, self.beside.layout.display = encoded(drawn.image), ""
         known = {"class": "class_name", "seed": "seed", "steps": "num_inference_steps", "guidance": "guidance_scale", "solver": "scheduler", "base model": "model"}
-        facts = [["image", f"{drawn.image.width} x {drawn.image.height} px"], *([word, str(drawn.row[key])] for word, key in known.items())]
+        facts = [*([word, str(drawn.row[key])] for word, key in known.items()), ["size", f"{drawn.image.width} x {drawn.image.height} px"]]
         self.facts.value = html_table(facts)
         self._show_kept(drawn)
         self.nearest_picture.value, self.nearest_words.value = b"", "" if self.real is None else "Looking for the nearest real image ..."
@@ -540,14 +541,14 @@ class CompareWidget(Panel):
         samples = read_samples(self.run)
         if not samples:
             raise InputError(f"{self.run} has no samples yet; they come every `sample_every` epochs")
-        self._offer(list(dict.fromkeys(name for of in samples.values() for name in of)))
+        self._offer(sorted({name for of in samples.values() for name in of}))
         epochs = spread(sorted(samples), 8)
         columns = [samples[epoch].get(self.class_name.value, []) for epoch in epochs]
         count, self.page.max = max(map(len, columns)), 1
         images = [open_image(each) if each else None for n in range(count) for each in [of[n] if n < len(of) else None for of in columns]]
         seeds = [read_provenance(next(of[n] for of in columns if n < len(of))).get("seed") for n in range(count)]
         self.shown.value = encoded(image_grid(images, len(epochs), labels=[f"epoch {epoch}" for _ in range(count) for epoch in epochs], row_labels=[f"seed {seed}" for seed in seeds], cell=self.cell))
-        self.say(f"{self.class_name.value}: {count} seeds after {len(epochs)} of {len(samples)} epochs that were sampled.")
+        self.say(f"{self.class_name.value}: {count} seed{'s' * (count > 1)} after {len(epochs)} of {len(samples)} epochs that were sampled.")
 
     def _offer(self, names):
         "Offer these classes; the chosen one stays chosen if it is among them."
