@@ -52,8 +52,11 @@ def picture(
 ) -> ipywidgets.Image:
     "An image to look at."
     widget = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="auto", max_width=width, align_self="flex-start", object_fit="contain"))
-    if image is not None:
-        widget.value = encoded(image)
+    def show_or_hide(_=None): widget.layout.display = "" if widget.value else "none"  # an empty picture looks broken
+
+    widget.observe(show_or_hide, "value")
+    widget.value = b"" if image is None else encoded(image)
+    show_or_hide()
     return widget
 
 
