@@ -75,15 +75,31 @@ def fill_mvtec(
     good=None,  # real good images to train on: a folder, or a DefectSpectrumDataset
 ) -> None:
     "MVTec AD: train/good, test/<class>, ground_truth/<class>."
-    for path in _good_images(good) if good is not None else []:
-        _copy(path, out / category / "train" / "good" / path.name)
-    for path, name, mask in images:
-        name = "good" if is_good(name) else name
-        _copy(path, out / category / "test" / name / path.name)
-        if mask is not None and name != "good":
-            target = out / category / "ground_truth" / name / f"{path.stem}_mask.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(png_bytes(Image.fromarray(np.uint8(255) * read_mask(mask, open_image(path).size))))
+    for number, path in _numbered(_good_images(good) if good is not None else []):
+        _copy_as_png(path, out / category / "train" / "good" / f"{number}.png")
+    for name in sorted({"good" if is_good(name) else name for _, name, _ in images}):
+        chosen = [(path, mask) for path, of, mask in images if of == name or (name == "good" and is_good(of))]
+        for number, (path, mask) in _numbered(chosen):
+            _copy_as_png(path, out / category / "test" / name / f"{number}.png")
+            if mask is not None and name != "good":
+                _write_mask(read_mask(mask, open_image(path).size), out / category / "ground_truth" / name / f"{number}_mask.png")
+
+
+def _numbered(items):
+    width = max(3, len(str(len(items) - 1)))  # as many digits for all, so that names sort as numbers do
+    return [(f"{number:0{width}d}", item) for number, item in enumerate(items)]
+
+
+def _copy_as_png(source, target):
+    if source.suffix.lower() == ".png":
+        return _copy(source, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(png_bytes(open_image(source)))
+
+
+def _write_mask(mask, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(png_bytes(Image.fromarray(np.uint8(255) * mask)))
 
 
 def _good_images(source):

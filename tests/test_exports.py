@@ -1,8 +1,8 @@
 """Exported sets, read by the programs they are for.
 
-anomalib is not installed here: its rules are those of `anomalib.data.datasets.image.mvtecad.make_mvtec_ad_dataset` as its documentation
-has them: <root>/<category>/{train,test,ground_truth}/<class>/*.png; every test image that is not in `good` has one mask, in the same
-order when both are sorted, and the mask's name holds the image's stem.
+anomalib is not installed here: its rules are those that it documents for `anomalib.data.datasets.image.mvtecad.make_mvtec_ad_dataset`:
+<root>/<category>/{train,test,ground_truth}/<class>/*.png, no other suffix; every test image that is not in `good` has one mask; both
+are sorted by path and paired in that order; and the mask's name must hold the image's stem.
 """
 import logging
 
@@ -43,14 +43,23 @@ def test_datasets_reads_huggingface(generated, tmp_path):
 
 
 def test_anomalib_s_rules(tmp_path):
-    source = write_cables(tmp_path / "cables", per_class=2, size=64)
-    root = export_set(DefectSpectrumDataset(source), tmp_path / "out", "mvtec", category="cable", good=source) / "cable"
+    source = write_cables(tmp_path / "cables", per_class=12, size=64)
+    for folder in (tmp_path / "cables").rglob("missing_wire"):  # 1.png, 10.png, 11.png, 2.png: no mask may go to another's image
+        for path in sorted(folder.glob("*.png")):
+            path.rename(path.with_name(f"{int(path.name[:3])}{path.name[3:]}"))
+    for path in sorted((tmp_path / "cables").rglob("image/good/*.png")):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    dataset = DefectSpectrumDataset(source, masks=True, size=64)
+    root = export_set(dataset, tmp_path / "out", "mvtec", category="cable", good=source) / "cable"
     images = sorted(path for path in (root / "test").rglob("*.png") if path.parent.name != "good")
     masks = sorted((root / "ground_truth").rglob("*.png"))
-    assert len(images) == len(masks) == 16 and len(list((root / "train" / "good").glob("*.png"))) == 2
+    assert len(images) == len(masks) == 96 and len(list((root / "train" / "good").glob("*.png"))) == 12
     for image, mask in zip(images, masks):
         assert image.stem in mask.stem and image.parent.name == mask.parent.name
-        assert Image.open(image).size == Image.open(mask).size and np.asarray(Image.open(mask)).max() == 255
+    ours = {Image.open(sample.path).tobytes(): np.asarray(Image.open(sample.mask)) > 0 for sample in dataset.samples if sample.mask}
+    for image, mask in zip(images, masks):
+        assert np.array_equal(np.asarray(Image.open(mask)), 255 * ours[Image.open(image).tobytes()])
 
 
 def test_a_set_without_masks_says_what_it_is_for(generated, tmp_path, caplog):
