@@ -496,5 +496,5 @@ def main(
     return 0
 
 # %% ../nbs/09_cli.ipynb #a8d8d999
-if __name__ == "__main__":
+if __name__ == "__main__" and "__file__" in globals():  # not in a notebook
     sys.exit(main())

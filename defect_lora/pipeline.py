@@ -8,8 +8,8 @@ __all__ = ['log', 'FAST_STEPS', 'LOOSE_FILES', 'class_ids', 'class_id', 'make_ge
            'in_batches', 'stack', 'find_model', 'fetch_model', 'read_config', 'plan_images', 'image_place',
            'check_names', 'refuse_stale', 'refuse_foreign', 'provenance_at', 'is_drawn', 'is_packed', 'find_missing',
            'sample_names', 'sample_bytes', 'write_shard', 'add_member', 'write_images', 'draw_rows', 'processes',
-           'sum_over_processes', 'generate_folder', 'say_start', 'counted', 'read_manifest', 'add_images', 'next_index',
-           'zip_folder']
+           'sum_over_processes', 'generate_folder', 'say_start', 'counted', 'read_chosen', 'add_images', 'check_ids',
+           'next_index', 'zip_folder']
 
 # %% ../nbs/05_pipeline.ipynb #6b7be29f
 import hashlib
@@ -155,6 +155,11 @@ class DefectPipeline:
         return size_multiple(self.model.unet, self.vae)
 
     @property
+    def most_steps(self) -> int:
+        "Denoising steps at most: the noise schedule's, less its offset."
+        return self.scheduler.config.num_train_timesteps - self.scheduler.config.get("steps_offset", 0)
+
+    @property
     def device(self) -> torch.device:
         "Where the work is done."
         return self.model.device
@@ -202,7 +207,7 @@ class DefectPipeline:
     ) -> DefectPipelineOutput:
         "Draw one image for each class label."
         labels = class_ids(class_labels, self.classes)
-        check_call(output_type, num_inference_steps, batch_size, guidance_scale, self.scheduler.config.num_train_timesteps)
+        check_call(output_type, num_inference_steps, batch_size, guidance_scale, self.most_steps)
         generators = make_generators(len(labels), generator, seeds)
         batches = list(in_batches(list(zip(labels, generators)), batch_size))
         images = []
@@ -358,7 +363,7 @@ def check_call(
 ) -> None:
     "Refuse what no call can mean."
     if num_inference_steps > most_steps:
-        raise InputError(f"num_inference_steps {num_inference_steps}: this base was trained with {most_steps} steps of noise, take at most that many")
+        raise InputError(f"num_inference_steps {num_inference_steps}: take at most {most_steps}, which is what this base's noise schedule has")
     if not math.isfinite(guidance_scale):
         raise InputError(f"guidance_scale {guidance_scale}: must be a finite number")
     if output_type not in ("pil", "np", "pt", "latent"):
@@ -658,7 +663,7 @@ def generate_folder(
 ) -> Path:  # out
     "Draw a set of images into a folder, or what is missing of it."
     out, state, batch_size = Path(out), processes(), batch_size or 8
-    check_call("pil", num_inference_steps, batch_size, guidance_scale, pipe.scheduler.config.num_train_timesteps)
+    check_call("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
     wanted = list(dict.fromkeys(class_ids(pipe.classes if classes is None else classes, pipe.classes)))
     how = pipe.settings(num_inference_steps, guidance_scale)
     rows = [row | how for row in plan_images(out, pipe.classes, wanted, per_class, seed, shard_size)]
@@ -703,36 +708,56 @@ def counted(
         bar.update()
 
 # %% ../nbs/05_pipeline.ipynb #4d3ac03c
-def read_manifest(
+def read_chosen(
     out: Path,  # folder of a set
-) -> list[dict]:  # a row per image; none where there is no manifest
-    "The rows of a set's manifest. Raises InputError for a file that is none."
-    path = Path(out) / "manifest.jsonl"
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    except ValueError as error:
-        raise InputError(f"{path}: not a manifest of generated images ({error}); choose another folder") from None
+) -> list[dict]:  # provenance of each image there
+    "The images that a person has added to a set. Raises InputError for a folder that holds anything else."
+    out, rows = Path(out), []
+    if (out / "config.json").exists() or any(out.glob("shard-*.tar")):
+        raise InputError(f"{out} is a run, a model or a set in shards; choose a folder of its own for the images")
+    for path in [p for folder in sorted(out.glob("*")) if folder.is_dir() for p in list_images(folder)]:
+        row = (provenance_at(path) if path.suffix.lower() == ".png" else None) or {}
+        if not row.get("chosen"):
+            raise InputError(f"{out} holds images that were not added by hand, such as {path.relative_to(out)}; they would be mixed up: choose another folder")
+        rows.append(row | dict(file=path.relative_to(out).as_posix()))
+    return rows
 
 
 def add_images(
     out: str | Path,  # folder of the set, made where it is missing
     drawn: list[tuple[dict, Image.Image]],  # provenance with class_name, class_id and seed, and the image
 ) -> list[Path]:  # of the images that are new in the set
-    "Add images to a set, under the next free numbers of their classes; nothing is replaced."
+    "Add images to a set, under the next free numbers of their classes; nothing is replaced. Raises InputError."
     out = Path(out)
     check_names([row["class_name"] for row, _ in drawn], None)
-    rows, added = read_manifest(out), []
-    known = [{key: value for key, value in row.items() if key not in ("file", "index")} for row in rows]
+    rows, added = read_chosen(out), []
+    check_ids(out, [*rows, *(row for row, _ in drawn)])
+    known = [_without_place(row) for row in rows]
     for row, image in drawn:
-        if row in known:
-            continue
-        index = next_index(out / row["class_name"])
-        rows.append(image_place(0, row["class_name"], index, None) | row | dict(index=index))
-        added.append(save_image(image, out / rows[-1]["file"], **rows[-1]))
-        known.append(row)
-    if added:
-        write_atomically(out / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        row = row | dict(chosen=True)
+        if row not in known:
+            index = next_index(out / row["class_name"])
+            rows.append(image_place(0, row["class_name"], index, None) | row | dict(index=index))
+            added.append(save_image(image, out / rows[-1]["file"], **rows[-1]))
+            known.append(row)
+    if rows:
+        write_atomically(out / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda row: row["file"])))
     return added
+
+
+def _without_place(row):
+    return {key: value for key, value in row.items() if key not in ("file", "index")}
+
+
+def check_ids(
+    out: Path,  # folder of the set
+    rows: list[dict],  # of a set that is to be
+) -> None:
+    "Refuse images of two products in one set: one id cannot mean two classes."
+    names = {}
+    for row in rows:
+        if names.setdefault(row["class_id"], row["class_name"]) != row["class_name"]:
+            raise InputError(f"{out}: class {row['class_id']} is {names[row['class_id']]} there and {row['class_name']} here: these are images of two products; choose another folder")
 
 
 def next_index(
@@ -743,13 +768,22 @@ def next_index(
 
 
 def zip_folder(
-    folder: str | Path,
+    folder: str | Path,  # of a set, with its manifest.jsonl
 ) -> Path:  # the zip file beside it
-    "Pack a folder into a zip file, whole or not at all; an older one of the same name is replaced."
+    "Pack a set into a zip file, whole or not at all; an older one of the same set is replaced, any other file is not. Raises InputError."
     folder = Path(folder).resolve()
+    if not (folder / "manifest.jsonl").is_file():
+        raise InputError(f"{folder} is no set of images (it has no manifest.jsonl); save some first")
     target = folder.with_name(folder.name + ".zip")
+    if target.exists() and not _packs(target, folder.name):
+        raise InputError(f"{target} is there already and is another file; nothing is replaced: rename it, or choose another folder")
     with whole_file(target) as file, zipfile.ZipFile(file, "w") as archive:  # PNG is compressed already
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 archive.write(path, Path(folder.name) / path.relative_to(folder))
     return target
+
+
+def _packs(path, name):
+    "Is this a zip file of the set?"
+    return zipfile.is_zipfile(path) and f"{name}/manifest.jsonl" in zipfile.ZipFile(path).namelist()

@@ -8,9 +8,9 @@ __all__ = ['log', 'encoded', 'picture', 'PictureButton', 'Panel', 'offer', 'Draw
 
 # %% ../nbs/08_widgets.ipynb #d50a46f9
 import base64
+import contextlib
 import html
 import io
-import json
 import logging
 import os
 import threading
@@ -25,11 +25,12 @@ from PIL import Image
 
 from .checkpoints import is_training
 from .config import TrainConfig
+from .evaluator import load_report
 from .features import choose_features, labelled_images
 from .history import Progress, best_of, draw_curves, losses, progress_of, read_metrics
-from .images import InputError, RunError, image_grid, open_image, read_provenance, size_within
+from .images import InputError, RunError, image_grid, open_image, size_within
 from .memorization import RealImages
-from .pipeline import FAST_STEPS, DefectPipeline, add_images, in_batches, zip_folder
+from .pipeline import FAST_STEPS, DefectPipeline, add_images, in_batches, provenance_at, zip_folder
 from .preflight import in_words
 from .tables import html_table
 
@@ -89,7 +90,7 @@ class Panel(ipywidgets.VBox):
         hint: str,  # the first sentence
     ):
         super().__init__()
-        self.status, self.threads = ipywidgets.HTML(), []
+        self.status, self.threads, self.failed = ipywidgets.HTML(), [], ""
         self.say(hint)
 
     def say(
@@ -103,14 +104,25 @@ class Panel(ipywidgets.VBox):
         self,
         work,  # a function
         *arguments,  # of the function
-    ) -> None:
+    ) -> bool:  # whether it was done
         "Do something, or say why it cannot be done."
         try:
             work(*arguments)
+            return True
         except Exception as error:
-            if not isinstance(error, (InputError, RunError)):
-                log.exception("%s failed", type(self).__name__)
-            self.say(f"This did not work: {str(error) or type(error).__name__}")
+            self.say(f"This did not work: {self._explained(error)}")
+            return False
+
+    def _explained(self, error):
+        "An error in words; the traceback of one that nobody expected goes to the log, once."
+        if isinstance(error, (InputError, RunError)):
+            return str(error)
+        if isinstance(error, OSError) and error.strerror:
+            return f"{error.filename or 'the disk'}: {error.strerror}; choose a folder that can be written, on a disk with room"
+        if (words := f"{type(error).__name__}: {error}") != self.failed:
+            log.error("%s failed", type(self).__name__, exc_info=error)
+        self.failed = words
+        return words
 
     def start(
         self,
@@ -199,7 +211,7 @@ class GenerateWidget(Panel):
         self.class_name = ipywidgets.Dropdown(options=list(self.pipeline.classes), description="Class", style=style)
         self.how_many = ipywidgets.BoundedIntText(value=4, min=1, max=64, description="How many", style=style)
         self.seed = ipywidgets.BoundedIntText(value=0, min=0, max=2**31 - 1, description="Seed", style=style)
-        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=1000, description="Steps", style=style)
+        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=self.pipeline.most_steps, description="Steps", style=style)
         self.guidance = ipywidgets.FloatSlider(value=guidance, min=1, max=15, step=.5, description="Guidance", style=style)
         self.fast = ipywidgets.Checkbox(value=False, description=f"Fast mode, {FAST_STEPS} steps", indent=True, style=style, tooltip="DPM-Solver++, a multistep solver, instead of DDIM")
         self.generate_button = _button("Generate", self.generate, "Draw images of the chosen class", "primary")
@@ -212,7 +224,7 @@ class GenerateWidget(Panel):
         self.zip_button = _button("Zip and download", self.zip, "Pack the folder into a zip file")
         self.link = ipywidgets.Output()
         self.class_name.observe(lambda _: self.attempt(self.show_examples), "value")
-        self.fast.observe(lambda change: setattr(self.steps, "value", FAST_STEPS if change["new"] else self.steps_at_first), "value")
+        self.fast.observe(self._change_steps, "value")
 
     def _make_opened(self):
         self.large, self.facts = picture(width="320px"), ipywidgets.HTML()
@@ -230,6 +242,12 @@ class GenerateWidget(Panel):
         both = ipywidgets.HBox([self.grid, self.beside], layout=ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start"))
         return [ipywidgets.HBox([fields, self.examples], layout=ipywidgets.Layout(flex_flow="row wrap")), work, self.status, both, keep, self.link]
 
+    def _change_steps(self, change):
+        "The fast mode has steps of its own; without it those from before are back."
+        if change["new"]:
+            self.steps_at_first = self.steps.value
+        self.steps.value = FAST_STEPS if change["new"] else self.steps_at_first
+
     def show_examples(self) -> None:
         "Show real images of the chosen class."
         paths = self._real_paths(self.class_name.value)[:4] if self.real is not None else []
@@ -245,9 +263,17 @@ class GenerateWidget(Panel):
         "Draw what the fields say, in the background."
         if self.generate_button.disabled:
             return
-        self.generate_button.disabled, self.stop_button.disabled = True, False
+        self._show_busy(True)
         self.stopping.clear()
         self.start(self.draw)
+
+    def _show_busy(self, busy):
+        self.generate_button.disabled, self.clear_button.disabled, self.stop_button.disabled = busy, busy, not busy
+
+    def close(self) -> None:
+        "Stop drawing, and take the panel away."
+        self.stopping.set()
+        super().close()
 
     def stop(self) -> None:
         "Stop drawing."
@@ -257,11 +283,12 @@ class GenerateWidget(Panel):
     def draw(self) -> None:
         "Draw batch after batch into the grid."
         name, seeds = self.class_name.value, range(self.seed.value, self.seed.value + self.how_many.value)
-        pipe, how = self.pipeline.fast() if self.fast.value else self.pipeline, (self.steps.value, self.guidance.value)
-        batches, count = list(in_batches(list(seeds), self.batch_size)), len(self.drawn)
-        self.bar.value, self.bar.max, self.bar.bar_style = 0, how[0] * len(batches), ""
+        how, batches, count = (self.steps.value, self.guidance.value), list(in_batches(list(seeds), self.batch_size)), len(self.drawn)
+        self.bar.value, self.bar.max = 0, how[0] * len(batches)
+        row = self._new_row(name, *how)
         try:
-            settings, row = pipe.settings(*how), self._new_row(name, seeds, *how)
+            pipe = self.pipeline.fast() if self.fast.value else self.pipeline
+            settings = pipe.settings(*how)
             for batch in batches:
                 self.say(f"Drawing {name}: {len(self.drawn) - count} of {len(seeds)} done.")
                 self._draw_batch(pipe, name, batch, settings, row)
@@ -269,9 +296,11 @@ class GenerateWidget(Panel):
         except Stopped:
             self.say(f"Stopped: {len(self.drawn) - count} of {len(seeds)} drawn. {self._counted()}")
         finally:
-            self.generate_button.disabled, self.stop_button.disabled = False, True
+            if not row.children:
+                self.grid.children = self.grid.children[2:]
+            self._show_busy(False)
 
-    def _new_row(self, name, seeds, steps, guidance):
+    def _new_row(self, name, steps, guidance):
         "A place for this press, above the earlier ones."
         row = _wrapping()
         title = f"{name}, {'fast mode, ' if self.fast.value else ''}{steps} steps, guidance {guidance:g}"
@@ -294,6 +323,8 @@ class GenerateWidget(Panel):
 
     def clear(self) -> None:
         "Empty the grid."
+        if self.clear_button.disabled:
+            return
         self.drawn, self.grid.children = [], ()
         self.close_image()
         self.say("The grid is empty; saved files are where they were.")
@@ -313,7 +344,13 @@ class GenerateWidget(Panel):
         self._show_kept(drawn)
         self.nearest_picture.value, self.nearest_words.value = b"", "" if self.real is None else "Looking for the nearest real image ..."
         if self.real is not None:
-            self.start(self._show_nearest, drawn)
+            self.start(self._try_nearest, drawn)
+
+    def _try_nearest(self, drawn):
+        try:
+            self._show_nearest(drawn)
+        except Exception as error:
+            self.nearest_words.value = html.escape(f"There is no nearest real image: {self._explained(error)}")
 
     def _show_nearest(self, drawn):
         with self.lock:
@@ -421,12 +458,13 @@ class WatchWidget(Panel):
 
     def look(self) -> None:
         "Read the folder and show what is new."
-        rows = read_metrics(self.run / "metrics.jsonl")
+        rows = [row for row in read_metrics(self.run / "metrics.jsonl") if isinstance(row, dict)]
         state = self.state(rows)
         if (len(rows), state) == self.seen and len(rows) == self.curves_of:
             return
+        self.seen = None  # until all of it is shown
         if not rows:
-            return self.say(state)
+            return self._show_nothing(state)
         progress = progress_of(rows, TrainConfig.load(self.run / "config.json").epochs)
         self.bar.value = 1.0 if state.startswith("Finished") else progress.step / progress.steps if progress.steps else 0.0
         self.say(f"{state} {self.words(progress)}")
@@ -434,6 +472,11 @@ class WatchWidget(Panel):
         self._draw_curves(rows)
         self._list_samples()
         self.seen = (len(rows), state)
+
+    def _show_nothing(self, state):
+        self.bar.value, self.best.value, self.curves.value, self.samples.value, self.curves_of, self.curves_after = 0.0, "", b"", b"", 0, 0.0
+        self.epoch.options, self.epoch.value = [("none yet", "")], ""
+        self.say(state)
 
     def state(
         self,
@@ -523,7 +566,8 @@ class CompareWidget(Panel):
 
     def refresh(self) -> None:
         "Read the folders and show the chosen class."
-        self.attempt(self._show_epochs if self.view.value == "Epochs" else self._show_sets)
+        if not self.attempt(self._show_epochs if self.view.value == "Epochs" else self._show_sets):
+            self.shown.value = b""
 
     def _show_sets(self):
         found = {kind: self._by_class(source) for kind, source in self.sources.items() if source is not None}
@@ -532,7 +576,7 @@ class CompareWidget(Panel):
         most = max(map(len, paths.values()))
         self.page.max = max(1, -(-most // self.columns))
         first = (self.page.value - 1) * self.columns
-        images = [open_image(each) if each else None for of in paths.values() for each in _filled(of[first:first + self.columns], self.columns)]
+        images = [_or_gap(each) for of in paths.values() for each in _filled(of[first:first + self.columns], self.columns)]
         self.shown.value = encoded(image_grid(images, self.columns, row_labels=list(paths), cell=self.cell))
         self.say(f"{self.class_name.value}: " + ", ".join(f"{len(of)} {kind}" for kind, of in paths.items()) + f"; page {self.page.value} of {self.page.max}.")
 
@@ -548,8 +592,8 @@ class CompareWidget(Panel):
         epochs = spread(sorted(samples), 8)
         columns = [samples[epoch].get(self.class_name.value, []) for epoch in epochs]
         count, self.page.max = max(map(len, columns)), 1
-        images = [open_image(each) if each else None for n in range(count) for each in [of[n] if n < len(of) else None for of in columns]]
-        seeds = [read_provenance(next(of[n] for of in columns if n < len(of))).get("seed") for n in range(count)]
+        images = [_or_gap(each) for n in range(count) for each in [of[n] if n < len(of) else None for of in columns]]
+        seeds = [(provenance_at(next(of[n] for of in columns if n < len(of))) or {}).get("seed") for n in range(count)]
         self.shown.value = encoded(image_grid(images, len(epochs), labels=[f"epoch {epoch}" for _ in range(count) for epoch in epochs], row_labels=[f"seed {seed}" for seed in seeds], cell=self.cell))
         self.say(f"{self.class_name.value}: {count} seed{'s' * (count > 1)} after {len(epochs)} of {len(samples)} epochs that were sampled.")
 
@@ -561,6 +605,12 @@ class CompareWidget(Panel):
             self.class_name.value = here if here in names else names[0]
 
 
+def _or_gap(path):
+    "An image; None where there is none, or one that does not open."
+    with contextlib.suppress(InputError):
+        return open_image(path) if path else None
+
+
 def _filled(paths, count):
     return [*paths, *[None] * (count - len(paths))]
 
@@ -570,10 +620,9 @@ def read_samples(
 ) -> dict:  # epoch -> class name -> paths, in the order of their numbers
     "The samples that a run has drawn on the way."
     found = {}
-    for path in sorted(Path(run).glob("epoch_*/class_*_sample_*.png"), key=lambda path: int(path.stem.rpartition("_")[2])):
-        epoch = path.parent.name.removeprefix("epoch_")
-        if epoch.isdecimal():
-            found.setdefault(int(epoch), {}).setdefault(read_provenance(path).get("class_name", path.stem.split("_")[1]), []).append(path)
+    numbered = [(path, path.parent.name.removeprefix("epoch_"), path.stem.rpartition("_")[2]) for path in Path(run).glob("epoch_*/class_*_sample_*.png")]
+    for path, epoch, _ in sorted((each for each in numbered if each[1].isdecimal() and each[2].isdecimal()), key=lambda each: int(each[2])):
+        found.setdefault(int(epoch), {}).setdefault((provenance_at(path) or {}).get("class_name", path.stem.split("_")[1]), []).append(path)
     return found
 
 
@@ -602,13 +651,14 @@ class ReportWidget(Panel):
 
     def refresh(self) -> None:
         "Read the folder."
-        self.attempt(self._show)
+        if not self.attempt(self._show):
+            self.verdict.value, self.page.value = "", ""
 
     def _show(self):
-        report, page = self.folder / "report.json", self.folder / "report.html"
-        if not (report.exists() and page.exists()):
-            raise InputError(f"{self.folder} holds no report; write one with `defect-lora evaluate` or `write_report`")
-        self.verdict.value = f'<p style="font-size:1.2em;line-height:1.4;font-weight:bold">{html.escape(json.loads(report.read_text(encoding="utf-8"))["verdict"])}</p>'
+        report, page = load_report(self.folder), self.folder / "report.html"
+        if not page.is_file() or not page.stat().st_size:
+            raise InputError(f"{page} is missing or empty; write the report again with `defect-lora evaluate` or `write_report`")
+        self.verdict.value = f'<p style="font-size:1.2em;line-height:1.4;font-weight:bold">{html.escape(report.verdict)}</p>'
         self.page.value = (f'<iframe title="Report" sandbox="" style="width:100%;height:{self.height}px;border:1px solid #ccc" '
                            f'srcdoc="{html.escape(page.read_text(encoding="utf-8"))}"></iframe>')
         self.say(f"{page} opens in any browser, without a network.")
