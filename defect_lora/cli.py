@@ -387,6 +387,8 @@ def run_export(args):
         if folder and not Path(folder).is_dir():
             raise InputError(f"no folder at {folder}; {flag} is a folder")
     _output_folder(args.out)
+    _require(args.layout == "mvtec" or not args.category, "--category", args.category, "left out: only --layout mvtec has one")
+    _require(args.layout == "mvtec" or not args.good, "--good", args.good, "left out: only --layout mvtec has train/good")
     load_libraries()
     from defect_lora.exports import export_set
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLACES', 'BASES', 'UNKNOWN_DATA', 'LIMITS', 'training_of', 'count_numbers', 'licence_of', 'card_head', 'card_text',
-           'write_publication', 'sample_grid', 'push_to_hub']
+           'write_publication', 'check_repo', 'sample_grid', 'push_to_hub']
 
 # %% ../nbs/06_publishing.ipynb #368e35f1
 import json
@@ -16,7 +16,7 @@ from .checkpoints import replace_folder
 from .evaluator import Report, load_report, total_rows
 from .features import labelled_images
 from .images import InputError, image_grid, open_image, save_image
-from .pipeline import find_model, read_config
+from .pipeline import find_model, provenance_at, read_config
 from .tables import markdown_table
 from .unet import ADAPTERS, EMBEDDING, load_tensors
 
@@ -34,6 +34,8 @@ def training_of(
                 found = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise InputError(f"{path}: not a configuration ({error})") from None
+            if not isinstance(found, dict) or not {"phases", "rank", "alpha", "tokens"} <= found.keys():
+                raise InputError(f"{path}: not a run's configuration; publish the folder model alone, or mend it")
             return {key: value for key, value in found.items() if key not in PLACES}
     return {}
 
@@ -136,11 +138,13 @@ def write_publication(
     data_licence: str | None = None,  # a sentence on the training photographs
 ) -> Path:  # out
     "Write what would be published: model, training.json, the card, and samples.png if generated images are named. Raises InputError."
+    check_repo(repo_id)
     model, found, out = find_model(run), load_report(report) if report else None, Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not empty; nothing is replaced: choose another folder")
-    grid = sample_grid(generated) if generated else None
-    head, text = card_head(read_config(model / "config.json"), repo_id, found), card_text(model, repo_id, found, data_licence, grid is not None)
+    config = read_config(model / "config.json")
+    grid = sample_grid(generated, config["classes"]) if generated else None
+    head, text = card_head(config, repo_id, found), card_text(model, repo_id, found, data_licence, grid is not None)
 
     def fill(part):
         for path in sorted(model.glob("*")):
@@ -154,12 +158,30 @@ def write_publication(
     return replace_folder(out, fill)
 
 
+def check_repo(
+    repo_id: str,
+) -> None:
+    "Refuse a name that the Hub cannot have."
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"{repo_id!r} is no name for the Hub ({' '.join(str(error).split())}); use user/name") from None
+    if repo_id.count("/") != 1:
+        raise InputError(f"{repo_id!r} is no name for the Hub; use user/name")
+
+
 def sample_grid(
     generated: str | Path,  # folder of generated images
+    classes: list,  # that the model draws
     rows: int = 3,
 ):  # a PIL image
-    "A few generated images, a column for each class."
+    "A few generated images, a column for each class. Raises InputError for photographs, and for images of other classes."
     paths, names = labelled_images(generated)
+    for path, name in zip(paths, names):
+        if "weights" not in (provenance_at(path) or {}) or name not in classes:
+            raise InputError(f"{path} was not drawn by this package, or is of no class of this model; only generated images are published")
     by_class = {name: [path for path, of in zip(paths, names) if of == name] for name in sorted(set(names))}
     images = [open_image(of[row]) if row < len(of) else None for row in range(rows) for of in by_class.values()]
     return image_grid(images, len(by_class), labels=list(by_class) * rows, cell=128)
