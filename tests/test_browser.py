@@ -122,11 +122,11 @@ def test_a_training_is_watched(page):
     shot(page, "watch")
     saying(page, r"Finished\. Epoch 16 of 16, step 32 of 32").wait_for()
     watch = panel_with(page, text=re.compile(r"Finished\. Epoch 16"))
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # every cell has ended: none takes the focus away any more
+    watch.get_by_text("epoch 16", exact=True).wait_for()  # the panel says first that the run has finished, and lists the last samples then
     newest = watch.locator("img").last.get_attribute("src")
-    saying(page, "Choose a class and press Generate").wait_for()  # the training's cell has ended
-    watch.locator(".noUi-handle").focus()
-    page.keyboard.press("ArrowLeft")
-    watch.get_by_text("epoch 12").wait_for()
+    watch.locator(".noUi-handle").press("ArrowLeft")
+    watch.get_by_text("epoch 12", exact=True).wait_for()
     page.wait_for_function("([picture, before]) => picture.src != before", arg=[watch.locator("img").last.element_handle(), newest])
     watch.scroll_into_view_if_needed()
     shot(page, "watch_finished")
@@ -172,7 +172,6 @@ def test_the_report_and_the_comparison_are_shown(page):
     page.frame_locator("iframe[title=Report]").locator("img").last.evaluate("picture => picture.decode()")
     page.locator("iframe[title=Report]").scroll_into_view_if_needed()
     shot(page, "report")
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # every cell has ended
     compare = panel_with(page, role="button", name="Epochs")
     before = compare.locator("img").get_attribute("src")
     compare.get_by_role("button", name="Epochs").focus()  # a first click into another cell would only make Lab scroll to it
