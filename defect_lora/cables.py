@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'PALETTE', 'Core', 'Bundle', 'sample_bundle', 'bend_wires', 'cut_core', 'cut_sheath', 'poke', 'empty_hole',
-           'thin_strands', 'paint', 'draw_cable', 'write_cables']
+           'thin_strands', 'paint', 'draw_cable', 'draw_pair', 'write_cables']
 
 # %% ../nbs/01_cables.ipynb #be744e31
 import math
@@ -230,14 +230,15 @@ def thin_strands(core, rng):
     return d > np.quantile(d, rng.uniform(.5, .72))
 
 # %% ../nbs/01_cables.ipynb #19256901
-def _paint_core(canvas, core, rng, faults):
+def _paint_core(canvas, core, rng, faults, luck):
+    "One core with the chance of the part, and its faults with theirs."
     m, dm = _mask_like(canvas); n = canvas.size[0]
-    if "missing_core" in faults: return empty_hole(canvas, core, rng)
+    if "missing_core" in faults: return empty_hole(canvas, core, luck)
     _paint_insulation(canvas, core, rng)
-    keep = thin_strands(core, rng) if "missing_strands" in faults else None
+    keep = thin_strands(core, luck) if "missing_strands" in faults else None
     _paint_strands(canvas, core, rng, keep)
     if keep is not None: dm.ellipse(_disc(core.x * n, core.y * n, core.copper * core.radius * n), fill=255)
-    if "cut_core" in faults: m = ImageChops.lighter(m, cut_core(canvas, core, rng))
+    if "cut_core" in faults: m = ImageChops.lighter(m, cut_core(canvas, core, luck))
     if "swapped" in faults: dm.ellipse(_disc(core.x * n, core.y * n, core.radius * n), fill=255)
     return m
 
@@ -247,17 +248,19 @@ def paint(
     size: int,                 # pixels of a side
     core_faults: dict | None = None,   # core's index -> set of missing_core, missing_strands, cut_core, bent, swapped
     sheath_faults: tuple = (),         # of (name, angle): cut_sheath, poke
+    luck: np.random.Generator | None = None,  # of the faults alone; None is rng
 ):                             # (RGB image, L mask 0/255)
     "Draw a part with its defects."
-    n = 2 * size; core_faults = core_faults or {}
+    n = 2 * size; core_faults, luck = core_faults or {}, luck or rng
     canvas = _ground(rng, n, b.ground); _paint_sheath(canvas, b, rng); mask = Image.new("L", canvas.size)
     for name, angle in sheath_faults:
-        if name == "cut_sheath": mask = ImageChops.lighter(mask, cut_sheath(canvas, b, rng, angle))
-    for i, c in enumerate(b.cores): mask = ImageChops.lighter(mask, _paint_core(canvas, c, rng, core_faults.get(i, ())))
+        if name == "cut_sheath": mask = ImageChops.lighter(mask, cut_sheath(canvas, b, luck, angle))
+    parts = [rng] * len(b.cores) if luck is rng else rng.spawn(len(b.cores))  # a core that is missing takes no chance from the others
+    for i, c in enumerate(b.cores): mask = ImageChops.lighter(mask, _paint_core(canvas, c, parts[i], core_faults.get(i, ()), luck))
     for i, c in enumerate(b.cores):
-        if "bent" in core_faults.get(i, ()): mask = ImageChops.lighter(mask, bend_wires(canvas, c, rng))
+        if "bent" in core_faults.get(i, ()): mask = ImageChops.lighter(mask, bend_wires(canvas, c, luck))
     for name, angle in sheath_faults:
-        if name == "poke": mask = ImageChops.lighter(mask, poke(canvas, b, rng, angle))
+        if name == "poke": mask = ImageChops.lighter(mask, poke(canvas, b, luck, angle))
     return _develop(canvas, b, rng, size), mask.resize((size, size), Image.BOX).point(lambda v: 255 * (v > 127))
 
 def _develop(canvas, b, rng, size):
@@ -292,13 +295,33 @@ def draw_cable(
     size: int = 256,  # pixels of a side, 32 to 1024
 ):                    # (PIL RGB image, PIL L mask 0/255)
     "One drawn cable and the mask of its defect. Raises ValueError for an unknown class or size."
+    _check(class_name, size)
+    rng = np.random.default_rng([int(seed), CLASSES.index(class_name)])
+    b = sample_bundle(rng)
+    return paint(b, rng, size, *_faults(_names(class_name, rng), b, rng))
+
+def _check(class_name, size):
     if class_name not in CLASSES: raise ValueError(f"no class {class_name!r} among the drawn cables: choose one of {', '.join(CLASSES)}")
     if not 32 <= size <= 1024: raise ValueError(f"size {size} is outside 32 to 1024 pixels")
-    rng = np.random.default_rng([int(seed), CLASSES.index(class_name)])
-    b = sample_bundle(rng); names = [class_name]
-    if class_name == "combined":
-        names = [str(rng.choice(["bent_wire", "missing_wire"])), str(rng.choice(["poke_insulation", "cut_outer_insulation", "cut_inner_insulation"]))]
-    return paint(b, rng, size, *_faults(names, b, rng))
+
+def _names(class_name, rng):
+    "The defects of a class: two for `combined`."
+    if class_name != "combined": return [class_name]
+    return [str(rng.choice(["bent_wire", "missing_wire"])), str(rng.choice(["poke_insulation", "cut_outer_insulation", "cut_inner_insulation"]))]
+
+# %% ../nbs/01_cables.ipynb #f38d7458
+def draw_pair(
+    class_name: str,  # one of CLASSES
+    seed: int,        # all follows from class, seed and size
+    size: int = 256,  # pixels of a side, 32 to 1024
+):                    # (intact RGB image, the same with the defect, L mask 0/255)
+    "One part, drawn intact and with a defect. Raises ValueError for an unknown class or size."
+    _check(class_name, size)
+    part, luck = (np.random.default_rng([int(seed), CLASSES.index(class_name), i]) for i in (1, 2))
+    b = sample_bundle(part); intact = replace(b, cores=list(b.cores))
+    faults = _faults(_names(class_name, luck), b, luck); look = part.integers(2**32)
+    drawn = [paint(bundle, np.random.default_rng(look), size, *which, luck=luck) for bundle, which in ((intact, ()), (b, faults))]
+    return drawn[0][0], *drawn[1]
 
 # %% ../nbs/01_cables.ipynb #688de1c4
 _DEFECTS = [c for c in CLASSES if c != "good"]
