@@ -204,9 +204,11 @@ class DefectPipeline:
         callback_on_step_end: Callable | None = None,  # called with (pipeline, step, timestep, {"latents": ...}), may return the like
         batch_size: int | None = None,  # images at a time; None is all at once
         progress: bool = True,  # show a bar over the steps
+        negative_class: str | int | None = None,  # guide away from this class, such as good, instead of the null condition
     ) -> DefectPipelineOutput:
         "Draw one image for each class label."
         labels = class_ids(class_labels, self.classes)
+        negative = None if negative_class is None else class_id(negative_class, self.classes)
         check_call(output_type, num_inference_steps, batch_size, guidance_scale, self.most_steps)
         generators = make_generators(len(labels), generator, seeds)
         batches = list(in_batches(list(zip(labels, generators)), batch_size))
@@ -214,7 +216,7 @@ class DefectPipeline:
         with evaluating(self.model), self.model.merged(), tqdm(total=len(batches) * num_inference_steps, disable=not progress) as bar:
             for batch in batches:
                 labels, generators = zip(*batch)
-                latents = self.denoise(labels, generators, num_inference_steps, guidance_scale, callback_on_step_end, bar)
+                latents = self.denoise(labels, generators, num_inference_steps, guidance_scale, callback_on_step_end, bar, negative)
                 images += self.decode(latents, output_type)
         return DefectPipelineOutput(stack(images, output_type))
 
@@ -226,10 +228,11 @@ class DefectPipeline:
         guidance_scale: float,
         callback: Callable | None,
         bar: tqdm,  # moves one on with every step
+        negative: int | None = None,  # class id to guide away from; None is the null condition
     ) -> torch.Tensor:  # (batch, channels, height, width), clean
         "From noise to clean latents."
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
-        embeds = self.embed(labels, guided=guidance_scale > 1)
+        embeds = self.embed(labels, guidance_scale > 1, negative)
         latents = self.draw_noise(generators)
         with self.model.conditioned(embeds, guidance_scale > 1, self.scheduler.timesteps):
             for step, t in enumerate(self.scheduler.timesteps):
@@ -243,11 +246,15 @@ class DefectPipeline:
     def embed(
         self,
         labels: list[int],  # class ids
-        guided: bool,  # with the null condition in front, for guidance
+        guided: bool,  # with what to guide away from in front
+        negative: int | None = None,  # class id to guide away from; None is the null condition
     ) -> torch.Tensor:  # (batch or 2 * batch, tokens, dim)
         "The conditions of a batch."
         embeds = self.model.prompt_embeds(torch.tensor(labels, device=self.device))
-        return torch.cat([torch.zeros_like(embeds), embeds]) if guided else embeds
+        if not guided:
+            return embeds
+        away = torch.zeros_like(embeds) if negative is None else self.model.prompt_embeds(torch.tensor([negative] * len(labels), device=self.device))
+        return torch.cat([away, embeds])
 
     def draw_noise(
         self,
@@ -265,14 +272,14 @@ class DefectPipeline:
         embeds: torch.Tensor,  # as embed returns them
         guidance_scale: float,
     ) -> torch.Tensor:  # like latents
-        "The UNet's prediction, guided if embeds hold null conditions too."
+        "The UNet's prediction, guided if embeds hold what to guide away from too."
         guided = len(embeds) == 2 * len(latents)
         inputs = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
         prediction = self.model.unet(inputs, t, encoder_hidden_states=embeds, return_dict=False)[0]
         if not guided:
             return prediction
-        null, conditioned = prediction.chunk(2)
-        return null + guidance_scale * (conditioned - null)
+        away, conditioned = prediction.chunk(2)
+        return away + guidance_scale * (conditioned - away)
 
     def step(
         self,
