@@ -246,6 +246,12 @@ def describe_generate(parser):
     parser.add_argument("--fast", action="store_true", help="a multistep solver, DPM-Solver++, with 20 steps if --num-inference-steps does not say otherwise")
     parser.add_argument("--batch-size", type=int, default=8, help="images drawn at once; changes an image by rounding alone")
     parser.add_argument("--shard-size", type=int, default=None, metavar="N", help="write tar files of N images each, in WebDataset's layout, instead of loose files")
+    pairs = parser.add_argument_group("pairs", "Defects painted into photographs of good parts, with their masks, for segmenters.")
+    pairs.add_argument("--pairs", action="store_true", help="paint pairs of image and mask, with manifest.jsonl and COCO's annotations.json; --guidance-scale is then 5 by default, away from good")
+    pairs.add_argument("--good", default=None, metavar="DIR", help="photographs of good parts to paint into; those of the real images by default")
+    pairs.add_argument("--real", default=None, metavar="DIR", help="real images with masks, which say where defects lie; what the run was trained on by default")
+    pairs.add_argument("--category", default=None, help="product, where --real holds several")
+    pairs.add_argument("--layout", default=None, choices=["ds-mvtec", "mvtec"], help="DS-MVTec's layout, whose masks hold class indices, or MVTec AD's, whose masks are 0 and 255; None is ds-mvtec")
 
 
 def run_generate(args):
@@ -258,17 +264,51 @@ def run_generate(args):
     _output_folder(args.out)
     if (Path(args.out) / "config.json").exists():
         raise InputError(f"{args.out} is a run or a model; choose another folder for --out")
+    for flag, value in (("--good", args.good), ("--real", args.real), ("--category", args.category), ("--layout", args.layout)):
+        _require(args.pairs or value is None, flag, value, "left out: only --pairs has one")
+    _require(not args.pairs or args.shard_size is None, "--shard-size", args.shard_size, "left out: pairs are loose files")
     load_libraries()
     from defect_lora.pipeline import DefectPipeline, generate_folder, processes
 
     state, names = processes(), _names(args.classes)
     pipe = DefectPipeline.from_pretrained(args.run, device=_device(state))
     pipe = pipe.fast() if args.fast else pipe
+    if args.pairs:
+        return _paint(args, pipe, names, state)
     generate_folder(pipe, args.out, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size,
                     shard_size=args.shard_size, **_sampling(args))
     if not state.is_main_process:
         return []
     return [f"{args.per_class * len(names or pipe.classes)} images: {args.out}", f"manifest: {Path(args.out) / 'manifest.jsonl'}"]
+
+
+def _paint(args, pipe, names, state):
+    from defect_lora.painting import GUIDANCE, paint_folder
+
+    good, real = _photographs(args)
+    sampling = _sampling(args) | (dict(guidance_scale=GUIDANCE) if args.guidance_scale is None else {})
+    paint_folder(pipe, args.out, good, real, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size, layout=args.layout or "ds-mvtec", **sampling)
+    rows = (Path(args.out) / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    return [f"{len(rows)} images with masks: {args.out}", *(f"{path.stem}: {path}" for path in (Path(args.out) / "manifest.jsonl", Path(args.out) / "annotations.json"))] if state.is_main_process else []
+
+
+def _photographs(args):
+    "The photographs to paint into, and the real images with masks."
+    from defect_lora.config import TrainConfig
+    from defect_lora.dataset import DefectSpectrumDataset
+    from defect_lora.exports import good_images
+
+    config = Path(args.run) / "config.json"
+    if args.real is None and not (Path(args.run) / "model").is_dir():
+        raise InputError(f"{args.run} is a model alone and does not say what it was trained on; give real images with masks as --real")
+    trained = TrainConfig.load(config) if args.real is None else None
+    if trained and not Path(trained.data).is_dir():
+        raise InputError(f"{args.run} was trained on {trained.data}, which is not there any more; give real images with masks as --real")
+    real = DefectSpectrumDataset(args.real, category=args.category) if args.real else DefectSpectrumDataset(trained.data, category=trained.category, per_class=trained.per_class)
+    try:
+        return good_images(args.good or real), real
+    except InputError as error:
+        raise InputError(f"{error}; give photographs of good parts as --good") from None
 
 
 def _sampling(args):
@@ -306,7 +346,7 @@ def describe_evaluate(parser):
     parser.add_argument("--out", required=True, help="folder for report.json, report.md and report.html")
     parser.add_argument("--features", default="auto", choices=["auto", "tiny", "inception", "clip", "dinov2"], help="network whose features are compared; auto follows the base model that drew the images")
     parser.add_argument("--usefulness", type=int, default=None, metavar="N", help="also train an inspection model on the first N real images of each class, with and without the "
-                        "generated ones, and test it on the other real images: N as it was in training")
+                        "generated ones, and test it on the other real images: N as it was in training; where all have masks, a segmenter too")
     parser.add_argument("--curate", action="store_true", help="move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, then report on the rest")
     parser.add_argument("--run", default=None, help="the run folder, whose curves are then shown in the page")
 
@@ -348,7 +388,17 @@ def _report(args, few):
     report = evaluator.report()
     if few is not None:
         report.usefulness = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
+        report.localization = _localization(few, args.fake)
     return report
+
+
+def _localization(few, fake):
+    "Whether a segmenter gains, if there are masks on every side."
+    from defect_lora.dataset import DefectSpectrumDataset
+    from defect_lora.segmenter import has_masks, measure_localization
+
+    data = (few, few.holdout(), DefectSpectrumDataset(fake))
+    return measure_localization(*data, progress=True) if all(map(has_masks, data)) else None
 
 
 def _curate(args):
@@ -377,7 +427,7 @@ def describe_export(parser):
     "Copy generated images into a layout that other programs read."
     parser.add_argument("--fake", required=True, help="folder of generated images")
     parser.add_argument("--out", required=True, help="a new folder")
-    parser.add_argument("--layout", default="folders", choices=["folders", "mvtec", "huggingface"], help="a folder per class, MVTec AD's layout, or class folders with metadata.jsonl")
+    parser.add_argument("--layout", default="folders", choices=["folders", "mvtec", "huggingface", "coco"], help="a folder per class, MVTec AD's layout, or class folders with metadata.jsonl or with COCO's annotations.json")
     parser.add_argument("--category", default=None, help="for mvtec: the product's name")
     parser.add_argument("--good", default=None, help="for mvtec: folder of real images, whose good ones become train/good")
 

@@ -6,7 +6,8 @@
 __all__ = ['logger', 'LAYOUTS', 'subfolders', 'first_mask', 'find_ds_mvtec', 'find_mvtec_ad', 'read_visa_labels', 'find_visa',
            'column_of', 'find_metadata', 'find_class_folders', 'recognise', 'contents', 'check_root',
            'candidate_folders', 'find_category', 'pick', 'margins', 'border_color', 'fit_image', 'fit_mask',
-           'read_mask', 'Sample', 'check_classes', 'check_masks', 'DefectSpectrumDataset', 'download_category']
+           'read_mask', 'Sample', 'check_classes', 'is_good', 'check_masks', 'DefectSpectrumDataset',
+           'download_category']
 
 # %% ../nbs/02_dataset.ipynb #0f0294f4
 import csv
@@ -303,12 +304,19 @@ def check_classes(
                          "add some or remove the folder")
 
 # %% ../nbs/02_dataset.ipynb #a0951d23
+def is_good(
+    class_name: str,
+) -> bool:
+    "Whether a class is that of parts without a defect: good, normal, ok, or a name that ends in free."
+    return class_name.lower() in ("good", "normal", "ok") or class_name.lower().endswith("free")
+
+# %% ../nbs/02_dataset.ipynb #29beb010
 def check_masks(
     samples: list,  # of one data set
     classes: list,  # their names
 ) -> None:
     "Refuse masks where defect images have none; good images need none."
-    missing = [s.path for s in samples if s.mask is None and classes[s.label].lower() not in ("good", "normal")]
+    missing = [s.path for s in samples if s.mask is None and not is_good(classes[s.label])]
     if missing:
         raise InputError(f"masks were asked for, but {len(missing)} defect images have none; the first is {missing[0]}")
 

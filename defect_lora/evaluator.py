@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MEASURES', 'LARGE', 'ENOUGH', 'GRADES', 'STYLE', 'sharpness_features', 'measure_sharpness', 'Report', 'Evaluator',
            'Seen', 'measure_part', 'taken_for', 'find_faults', 'judge', 'cautions', 'contact_sheet', 'neighbour_sheet',
-           'accuracy_chart', 'total_rows', 'class_rows', 'confusion_rows', 'meaning_rows', 'sections', 'size_line',
-           'report_markdown', 'report_html', 'write_report', 'load_report']
+           'accuracy_chart', 'total_rows', 'class_rows', 'confusion_rows', 'meaning_rows', 'sections', 'gains_of',
+           'size_line', 'report_markdown', 'report_html', 'write_report', 'load_report']
 
 # %% ../nbs/06_evaluator.ipynb #ce4b147c
 import base64
@@ -93,6 +93,7 @@ class Report:
     notes: list = field(default_factory=list)  # when not to trust a number
     sets: dict = field(default_factory=dict)  # real and fake: where they lie
     usefulness: Usefulness | None = None  # does an inspection model gain; None = not asked
+    localization: Usefulness | None = None  # does a segmenter gain; None = not asked, or no masks
     images: dict = field(default_factory=dict, repr=False)  # class name -> (real, fake) paths; not in report.json
     worst: list = field(default_factory=list, repr=False)  # (generated path, real path, distance over the limit); not in report.json
 
@@ -106,7 +107,8 @@ class Report:
     def to_dict(self) -> dict:
         "The report as report.json holds it."
         plain = {k: v for k, v in vars(self).items() if k not in ("images", "worst", "measures")}
-        return plain | dict(usefulness=self.usefulness and self.usefulness.to_dict()) | self.measures
+        gains = {name: getattr(self, name) and getattr(self, name).to_dict() for name in ("usefulness", "localization")}
+        return plain | gains | self.measures
 
     def _repr_markdown_(self):
         return report_markdown(self)
@@ -419,10 +421,17 @@ def sections(
 ) -> list:  # (heading, rows or sentences)
     "The report's parts, in reading order."
     parts = [("", total_rows(report)), ("Per class", class_rows(report)), ("Confusion matrix", confusion_rows(report))]
-    if report.usefulness:
-        parts.insert(0, ("Does an inspection model gain?", [report.usefulness.verdict, *report.usefulness.notes]))
-        parts.insert(1, ("", usefulness_rows(report.usefulness)))
+    for heading, gain in gains_of(report):
+        parts = [(heading, [gain.verdict, *gain.notes]), ("", usefulness_rows(gain)), *parts]
     return parts + [("When not to trust this", report.notes), ("What the measures say", meaning_rows())]
+
+
+def gains_of(
+    report: Report,
+) -> list:  # (heading, Usefulness), the last one is read first
+    "What was asked about inspection models."
+    asked = [("Does a segmenter gain?", report.localization), ("Does an inspection model gain?", report.usefulness)]
+    return [(heading, gain) for heading, gain in asked if gain]
 
 
 def size_line(
@@ -456,7 +465,7 @@ def report_html(
     body = [f"<h1>Report on {html.escape(report.sets['fake'])}</h1><p class=\"verdict\">{html.escape(report.verdict)}</p><p>{html.escape(size_line(report))}</p>"]
     parts = [_html_part(heading, rows) for heading, rows in sections(report)]
     shown = [f"<h2>{html.escape(heading)}</h2>{_html_picture(picture, heading)}" for heading, picture in pictures.items()]
-    first = 3 if report.usefulness else 1  # what is asked first, then what is seen, then the rest
+    first = 1 + 2 * len(gains_of(report))  # what is asked first, then what is seen, then the rest
     body += [*parts[:first], *shown, *parts[first:]]
     return f"<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Report</title><style>{STYLE}</style>{''.join(body)}</html>\n"
 
@@ -498,8 +507,8 @@ def load_report(
     path = Path(folder) / "report.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        usefulness = found.pop("usefulness", None)
+        gains = {name: found.pop(name, None) for name in ("usefulness", "localization")}
         measures = {key: found.pop(key) for key in MEASURES}
-        return Report(measures=measures, usefulness=usefulness and Usefulness(**usefulness), **found)
+        return Report(measures=measures, **{name: gain and Usefulness(**gain) for name, gain in gains.items()}, **found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no report ({error}); write one with `defect-lora evaluate` or `write_report`") from None
