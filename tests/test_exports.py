@@ -66,3 +66,16 @@ def test_a_set_without_masks_says_what_it_is_for(generated, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         export_set(generated, tmp_path / "out", "mvtec")
     assert "4 defect images have no mask" in caplog.text and not (tmp_path / "out" / "product" / "ground_truth").exists()
+
+
+def test_pycocotools_reads_coco(tmp_path):
+    from pycocotools.coco import COCO
+
+    real = DefectSpectrumDataset(write_cables(tmp_path / "real", per_class=2, size=64), size=64)
+    out = export_set(real, tmp_path / "out", "coco")
+    coco = COCO(out / "annotations.json")
+    assert len(coco.getImgIds()) == 18 and len(coco.getAnnIds()) == 16 and sorted(c["name"] for c in coco.loadCats(coco.getCatIds())) == [name for name in real.classes if name != "good"]
+    masks = {(out / real.classes[sample.label] / sample.path.name): real.mask(i) for i, sample in enumerate(real.samples)}
+    for label in coco.loadAnns(coco.getAnnIds()):
+        mask = masks[out / coco.loadImgs(label["image_id"])[0]["file_name"]]
+        assert (coco.annToMask(label).astype(bool) == mask).all() and label["area"] == mask.sum()
