@@ -14,7 +14,9 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 import defect_lora
 
@@ -22,6 +24,19 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 QUICKSTART = Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ipynb"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 PATIENCE = 240_000  # milliseconds, on a machine that does other work as well
+PAINTING = """import torch
+from defect_lora.base import load_base
+from defect_lora.cables import CLASSES, write_cables
+from defect_lora.dataset import DefectSpectrumDataset
+from defect_lora.pipeline import DefectPipeline
+from defect_lora.unet import ClassConditionedUNet
+from defect_lora.widgets import PaintWidget
+torch.manual_seed(0)
+base, real = load_base("tiny"), DefectSpectrumDataset(write_cables("photographs", per_class=2, size=128), size=128)
+pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name)
+panel = PaintWidget(pipe, real, real, num_inference_steps=2)
+panel.class_name.value = "missing_cable"
+panel"""
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
 
@@ -199,6 +214,46 @@ def test_a_training_in_another_process_is_watched_through_a_reload(page, lab):
     shot(page, "watch_reloaded")
     saying(page, r"Finished\. Epoch 16 of 16").wait_for()
     assert training.wait(60) == 0
+
+
+def test_a_defect_is_painted_where_a_person_draws(page, lab):
+    address, folder = lab
+    cell = nbformat.v4.new_code_cell(PAINTING)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "paint.ipynb")
+    open_notebook(page, address, "paint.ipynb")
+    run_all(page)
+    saying(page, "Choose a class, mark where its defect is to be").wait_for()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    panel = panel_with(page, role="button", name="Paint")
+    canvas = panel.locator("canvas.defect-lora-canvas")
+    canvas.scroll_into_view_if_needed()
+    panel.get_by_role("button", name="Paint").press("Enter")
+    saying(panel, "nothing is marked").wait_for()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 150, box["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 230, box["y"] + 170, steps=8)
+    page.mouse.up()
+    paint_and_save(panel, 0)
+    mask = np.asarray(Image.open(folder / "painted" / "DS-MVTec" / "product" / "mask" / "missing_cable" / "000_mask.png")) > 0
+    rows, columns = np.nonzero(mask)  # the photograph is 128 pixels wide, the canvas 384
+    assert 45 <= columns.min() and columns.max() <= 82 and 45 <= rows.min() and rows.max() <= 62
+    panel.get_by_role("button", name="Unmark").press("Enter")
+    canvas.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Space", "ArrowRight", "Space", "ArrowRight", "Space"):
+        page.keyboard.press(key)
+    paint_and_save(panel, 1)
+    panel.get_by_role("button", name="Propose a place").press("Enter")
+    saying(panel, "A place for missing_cable").wait_for()
+    paint_and_save(panel, 2)
+    shot(page, "paint")
+
+
+def paint_and_save(panel, number):
+    panel.get_by_role("button", name="Paint").press("Enter")
+    saying(panel, "Painted missing_cable, seed 0").wait_for()
+    panel.get_by_role("button", name="Save the pair").press("Enter")
+    saying(panel, f"Saved DS-MVTec/product/image/missing_cable/{number:03d}.png").wait_for()
 
 
 def test_no_error_in_the_console(page):
