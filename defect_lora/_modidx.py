@@ -1182,6 +1182,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'defect_lora.widgets._best_words': ('widgets.html#_best_words', 'defect_lora/widgets.py'),
                                      'defect_lora.widgets._button': ('widgets.html#_button', 'defect_lora/widgets.py'),
                                      'defect_lora.widgets._data_url': ('widgets.html#_data_url', 'defect_lora/widgets.py'),
+                                     'defect_lora.widgets._enlarged': ('widgets.html#_enlarged', 'defect_lora/widgets.py'),
                                      'defect_lora.widgets._events': ('widgets.html#_events', 'defect_lora/widgets.py'),
                                      'defect_lora.widgets._filled': ('widgets.html#_filled', 'defect_lora/widgets.py'),
                                      'defect_lora.widgets._link': ('widgets.html#_link', 'defect_lora/widgets.py'),

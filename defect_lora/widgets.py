@@ -523,6 +523,10 @@ class MaskCanvas(anywidget.AnyWidget):
         return np.asarray(picture.getchannel("A").resize(size, Image.BOX)) > 127
 
 
+def _enlarged(image, side):
+    return image.resize(size_within(image.size, side), Image.BICUBIC)
+
+
 def _data_url(image, form):
     buffer = io.BytesIO()
     image.save(buffer, form)
@@ -586,7 +590,7 @@ class PaintWidget(Panel):
     def show_photograph(self) -> None:
         "Show the chosen photograph, without marks."
         image = self.image()
-        self.canvas.show(image.resize(size_within(image.size, self.SIDE), Image.BICUBIC))
+        self.canvas.show(_enlarged(image, self.SIDE))
         self._show_pair(None)
 
     def unmark(self) -> None:
@@ -656,7 +660,7 @@ class PaintWidget(Panel):
 
     def _show_pair(self, pair, row=None):
         self.pair, self.row, self.save_button.disabled = pair, row, pair is None or not pair.visible
-        self.result.value, self.label.value = (b"", b"") if pair is None else (encoded(pair.image), encoded(as_picture(pair.mask)))
+        self.result.value, self.label.value = (b"", b"") if pair is None else (encoded(_enlarged(pair.image, self.SIDE)), encoded(as_picture(pair.mask)))
         if pair is None:
             return
         if not pair.visible:

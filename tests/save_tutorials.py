@@ -1,7 +1,7 @@
 """Run tutorials with their real settings and keep what they show: `python tests/save_tutorials.py [NAME ...]`.
 
 Text and pictures are kept, pictures as small JPEGs; panels and progress bars are not, as they are nothing without a running kernel.
-Each runs in an empty folder; all four take about half an hour on two CPU cores.
+Each runs in an empty folder; all five take about forty minutes on two CPU cores.
 """
 import base64
 import io

@@ -48,3 +48,10 @@ def test_ratios_are_ours_over_theirs():
     rows = lambda **seconds: {name.replace("_", ", "): dict(seconds=s, memory=s) for name, s in seconds.items()}
     found = dict(training=rows(stock=3.0, stock_checkpointing=4.0, ours=2.0), drawing=rows(stock_unmerged=6.0, stock_merged=5.0, ours=4.0))
     assert speed.ratios(found) == dict(train_vs_stock=1.5, train_vs_stock_checkpointed=2.0, memory_vs_stock=0.667, sample_vs_merged=1.25, sample_vs_unmerged=1.5)
+
+
+def test_painting_prints_a_ratio():
+    command = [sys.executable, str(Path(speed.__file__).with_name("painting.py")), "--steps", "2", "--images", "1", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.strip().split("\n")[-1])["painting_vs_generating"] > 0

@@ -1,0 +1,49 @@
+"""What painting costs beside generating: `python benchmarks/painting.py [--steps N] [--images N] [--rounds N]`.
+
+The same number of images of the same class, with the same model, solver, steps and guidance, in turn; painting also reads a photograph and a
+mask of each and makes the label. The last line is the ratio of the medians, painting over generating. The tiny base, a CPU.
+"""
+import argparse
+import json
+import time
+from statistics import median
+
+import numpy as np
+
+
+def timed(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps")
+    parser.add_argument("--images", type=int, default=4, help="in a round, all in one batch")
+    parser.add_argument("--rounds", type=int, default=5, help="of both, in turn")
+    args = parser.parse_args()
+    from defect_lora.base import load_base
+    from defect_lora.cables import CLASSES, draw_pair
+    from defect_lora.painting import paint_defects
+    from defect_lora.pipeline import DefectPipeline
+    from defect_lora.unet import ClassConditionedUNet
+
+    base = load_base("tiny")
+    pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name).fast()
+    good, _, masks = zip(*(draw_pair("missing_cable", i, 128) for i in range(args.images)))
+    masks, labels, seeds = [np.asarray(mask) > 0 for mask in masks], ["missing_cable"] * args.images, list(range(args.images))
+    work = {"generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
+            "painting": lambda: paint_defects(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False)}
+    found = {name: [] for name in work}
+    for turn in range(args.rounds + 1):
+        for name, do in work.items():
+            seconds = timed(do)
+            if turn:  # the first warms up
+                found[name].append(seconds)
+                print(f"{name:12} {seconds / args.images:.3f} s an image")
+    print(json.dumps(dict(painting_vs_generating=round(median(found["painting"]) / median(found["generating"]), 3))))
+
+
+if __name__ == "__main__":
+    main()
