@@ -266,6 +266,7 @@ def run_generate(args):
         raise InputError(f"{args.out} is a run or a model; choose another folder for --out")
     for flag, value in (("--good", args.good), ("--real", args.real), ("--category", args.category), ("--layout", args.layout)):
         _require(args.pairs or value is None, flag, value, "left out: only --pairs has one")
+    _require(args.real or not (args.pairs and args.category), "--category", args.category, "left out: without --real, the run says which product it was trained on")
     _require(not args.pairs or args.shard_size is None, "--shard-size", args.shard_size, "left out: pairs are loose files")
     load_libraries()
     from defect_lora.pipeline import DefectPipeline, generate_folder, processes
@@ -346,7 +347,8 @@ def describe_evaluate(parser):
     parser.add_argument("--out", required=True, help="folder for report.json, report.md and report.html")
     parser.add_argument("--features", default="auto", choices=["auto", "tiny", "inception", "clip", "dinov2"], help="network whose features are compared; auto follows the base model that drew the images")
     parser.add_argument("--usefulness", type=int, default=None, metavar="N", help="also train an inspection model on the first N real images of each class, with and without the "
-                        "generated ones, and test it on the other real images: N as it was in training; where all have masks, a segmenter too")
+                        "generated ones, and test it on the other real images: N as it was in training")
+    parser.add_argument("--segmenter", action="store_true", help="with --usefulness, also train a segmenter with and without them, where all have masks: nine trainings, about half an hour on two CPU cores")
     parser.add_argument("--curate", action="store_true", help="move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, then report on the rest")
     parser.add_argument("--run", default=None, help="the run folder, whose curves are then shown in the page")
 
@@ -358,6 +360,7 @@ def run_evaluate(args):
         if folder and Path(folder).resolve() == Path(args.out).resolve():
             raise InputError(f"--out and {flag} are the same folder, {folder}; the report needs one of its own")
     _require(args.usefulness is None or args.usefulness >= 1, "--usefulness", args.usefulness, "at least 1")
+    _require(not args.segmenter or args.usefulness is not None, "--segmenter", "given", "given together with --usefulness N")
     _output_folder(args.out)
     load_libraries()
     from defect_lora.evaluator import write_report
@@ -388,17 +391,11 @@ def _report(args, few):
     report = evaluator.report()
     if few is not None:
         report.usefulness = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
-        report.localization = _localization(few, args.fake)
+    if args.segmenter:
+        from defect_lora.segmenter import measure_localization
+
+        report.localization = measure_localization(few, few.holdout(), args.fake, progress=True)
     return report
-
-
-def _localization(few, fake):
-    "Whether a segmenter gains, if there are masks on every side."
-    from defect_lora.dataset import DefectSpectrumDataset
-    from defect_lora.segmenter import has_masks, measure_localization
-
-    data = (few, few.holdout(), DefectSpectrumDataset(fake))
-    return measure_localization(*data, progress=True) if all(map(has_masks, data)) else None
 
 
 def _curate(args):
@@ -541,7 +538,8 @@ def main(
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        _say("defect-lora: interrupted")
+        again = "; the same command goes on with what is missing" if (sys.argv[1:] if argv is None else argv)[:1] == ["generate"] else ""
+        _say(f"defect-lora: interrupted{again}")
         return 1
     for line in lines:
         print(line)

@@ -103,12 +103,14 @@ def good_images(
     source,  # a folder of nothing but good parts, a folder with a class of them, or a DefectSpectrumDataset
 ) -> list:  # paths
     "The photographs of good parts. Raises InputError where there are none."
+    if not hasattr(source, "samples") and not Path(source).is_dir():
+        raise InputError(f"{source}: no such folder of good parts")
     if not hasattr(source, "samples") and (flat := list_images(source)):
         return flat  # a folder of nothing but good parts
     paths, names = labelled_images(source)
     good = [path for path, name in zip(paths, names) if is_good(name)]
     if not good:
-        raise InputError(f"{source}: no class of good parts (good, normal, ok, or a name that ends in free) among {', '.join(sorted(set(names)))}")
+        raise InputError(f"{getattr(source, 'category', source)}: no class of good parts (good, normal, ok, or a name that ends in free) among {', '.join(sorted(set(names)))}")
     return good
 
 
@@ -122,9 +124,10 @@ def _copy(source, target):
 def coco_annotations(
     images: list,  # of (path, class name, mask's path or None)
     root: Path,  # what file names are relative to
+    names: list | None = None,  # the categories, counted from 1; None is every class with a defect that is there
 ) -> dict:  # for json
     "The labels of a set in COCO's format, one annotation per mask."
-    names = sorted({name for _, name, _ in images if not is_good(name)})
+    names = names or sorted({name for _, name, _ in images if not is_good(name)})
     found = dict(info=dict(description="defect-lora"), images=[], annotations=[], categories=[dict(id=i, name=name) for i, name in enumerate(names, 1)])
     for number, (path, name, mask) in enumerate(images, 1):
         width, height = Image.open(path).size
@@ -173,8 +176,7 @@ def export_set(
         raise InputError(f"{out} is there already and not empty; nothing is replaced: choose another folder")
     images = read_set(source)
     check_places(images, out, category)
-    if layout in ("mvtec", "coco"):
-        _say_what_is_missing(images, layout, good)
+    _say_what_is_missing(images, layout, good)
     options = dict(category=category or "product", good=good) if layout == "mvtec" else {}
     return replace_folder(out, lambda part: LAYOUTS[layout](images, part, **options))
 
@@ -192,6 +194,10 @@ def check_places(
 
 def _say_what_is_missing(images, layout, good):
     without = sum(mask is None and not is_good(name) for _, name, mask in images)
+    if layout not in ("mvtec", "coco"):
+        if any(mask for _, _, mask in images):
+            log.warning("the masks are left out: %s has no place for them; mvtec and coco have", layout)
+        return
     if without:
         log.warning("%d defect images have no mask: readers of %s that want pixel labels cannot use them; anomalib's Folder judges whole images and needs none", without, layout)
     if layout == "mvtec" and good is None:

@@ -497,7 +497,8 @@ def refuse_stale(
     planned: set[Path],  # what will be written there
 ) -> None:
     "Refuse a folder with images or shards that would stay beside the new ones."
-    found = [p for folder in sorted(out.glob("*")) if folder.is_dir() for p in list_images(folder)] + sorted(out.glob("shard-*.tar"))
+    folders = sorted(path for path in out.rglob("*") if path.is_dir())
+    found = [p for folder in folders for p in list_images(folder)] + sorted(out.glob("shard-*.tar"))
     stale = [p for p in found if p not in planned]
     if stale:
         raise InputError(f"{out}: holds {len(stale)} images or shards that would not be replaced, such as {stale[0].relative_to(out)}; "
