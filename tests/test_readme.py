@@ -52,5 +52,19 @@ def test_usefulness():
         assert f"{listed([f'{100 * value:+.1f}' for value in added])} points" in README
 
 
+def test_painting():
+    "Named, labels, seams, and what pairs add to a segmenter."
+    found = json.loads((ROOT / "nbs" / "results" / "painting.json").read_text())
+    def of(part): return [found[f"{part}, seed {seed}"] for seed in range(3)]
+    def named(setting): return f"{100 * fmean(row[setting]['all'] for row in of('presence')):.0f} %"
+    def fit(what): return f"{fmean(fmean(row[what] for row in rows.values()) for rows in of('label_fit')):.2f}"
+    def told(what): return "{:.0f} to {:.0f} %".format(*(100 * end(row[what]["all"] for row in of("seams")) for end in (min, max)))
+    def added(arm): return listed([f"{100 * row[f'real + {arm}']['average_precision']['gain']['value']:+.1f}" for row in of("segmenters")])
+    assert f"names {named('weight 8, away from good, 5')} of the painted defects ({named('drawn')} of drawn ones); with the recipe's own weight of the masks it is {named('weight 2, away from good, 5')}" in README
+    assert f"what really differs {fit('label')}, of the mask asked for {fit('asked')}" in README and all(row["outside"] == 0 for rows in of("label_fit") for row in rows.values())
+    assert all(f"{before} {told(what)}" in README for before, what in (("right on", "seam alone, painted"), ("found in", "seam alone, pasted"), ("drawn one on", "with the defect, painted")))
+    assert all(f"by {added(arm)}" in README for arm in ("painted", "pasted", "perlin"))
+
+
 def listed(words):
     return ", ".join(words[:-1]) + " and " + words[-1]
