@@ -235,7 +235,7 @@ def test_a_defect_is_painted_where_a_person_draws(page, lab):
     page.mouse.move(box["x"] + 230, box["y"] + 170, steps=8)
     page.mouse.up()
     paint_and_save(panel, 0)
-    mask = np.asarray(Image.open(folder / "painted" / "DS-MVTec" / "product" / "mask" / "missing_cable" / "000_mask.png")) > 0
+    mask = np.asarray(Image.open(folder / "painted" / "DS-MVTec" / "cable" / "mask" / "missing_cable" / "000_mask.png")) > 0
     rows, columns = np.nonzero(mask)  # the photograph is 128 pixels wide, the canvas 384
     assert 45 <= columns.min() and columns.max() <= 82 and 45 <= rows.min() and rows.max() <= 62
     panel.get_by_role("button", name="Unmark").press("Enter")
@@ -253,7 +253,7 @@ def paint_and_save(panel, number):
     panel.get_by_role("button", name="Paint").press("Enter")
     saying(panel, "Painted missing_cable, seed 0").wait_for()
     panel.get_by_role("button", name="Save the pair").press("Enter")
-    saying(panel, f"Saved DS-MVTec/product/image/missing_cable/{number:03d}.png").wait_for()
+    saying(panel, f"Saved DS-MVTec/cable/image/missing_cable/{number:03d}.png").wait_for()
 
 
 def test_no_error_in_the_console(page):
