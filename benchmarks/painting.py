@@ -26,7 +26,7 @@ def main():
     args = parser.parse_args()
     from defect_lora.base import load_base
     from defect_lora.cables import CLASSES, draw_pair
-    from defect_lora.painting import Seen, paint_defects
+    from defect_lora.painting import encode_photograph, paint_defects
     from defect_lora.pipeline import DefectPipeline
     from defect_lora.unet import ClassConditionedUNet
 
@@ -36,8 +36,8 @@ def main():
     masks, labels, seeds = [np.asarray(mask) > 0 for mask in masks], ["missing_cable"] * args.images, list(range(args.images))
     work = {"generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
             "painting": lambda: paint_defects(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False),
-            "again": lambda: paint_defects(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, seen=seen)}
-    seen, found = [Seen.of(pipe, image) for image in good], {name: [] for name in work}
+            "again": lambda: paint_defects(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded)}
+    encoded, found = [encode_photograph(pipe, image) for image in good], {name: [] for name in work}
     for turn in range(args.rounds + 1):
         for name, do in work.items():
             seconds = timed(do)

@@ -111,6 +111,7 @@ class TrainConfig:
     patience: int = 20  # epochs without a better FID after which training stops; 0 = it never stops early
     num_inference_steps: int = 50  # DDIM steps of a sample
     guidance_scale: float = 7.5  # of a sample
+    start: str = "noise"  # what drawing begins with: noise, or mean, where the mean of the class's photographs lies under the noise
     save_every: int = 50  # optimizer steps between checkpoints
     keep_checkpoints: int = 2  # the newest are kept, and the best
     mirror: str | None = None  # second folder, such as one on a mounted Drive, that gets a copy of finished checkpoints and samples
@@ -187,6 +188,7 @@ def _check(config):
     _require(config, "mixed_precision", config.mixed_precision in ("auto", "no", "fp16", "bf16"), "auto, no, fp16 or bf16")
     _require(config, "targets", config.targets in ("attention", "all"), "attention or all")
     _require(config, "fit", config.fit in ("pad", "stretch", "crop"), "pad, stretch or crop")
+    _require(config, "start", config.start in ("noise", "mean"), "noise or mean")
     _require(config, "phases", len(config.phases) > 0, "at least one phase")
 
 
@@ -212,7 +214,7 @@ RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the ba
 
 # %% ../nbs/06_config.ipynb #50a224e3
 LOOKING = ("data", "sample_every", "samples_per_class", "evaluate_every", "evaluate_per_class", "unseen_per_class", "patience", "num_inference_steps", "guidance_scale",
-           "save_every", "keep_checkpoints", "mirror", "tracker", "recipe")
+           "start", "save_every", "keep_checkpoints", "mirror", "tracker", "recipe")
 
 
 def differences(

@@ -77,6 +77,15 @@ class Moments:
         mean, std = self.mean[indexes, mirrored], self.std[indexes, mirrored]
         return mean + std * torch.randn(mean.shape, generator=generator)
 
+    def class_means(
+        self,
+        count: int,  # of classes
+        mirrored: bool,  # with the mirror images, if training sees them too
+    ) -> torch.Tensor:  # (count, channels, h, w), not yet scaled
+        "The mean of each class's images."
+        means = self.mean.mean(1) if mirrored else self.mean[:, 0]
+        return torch.stack([means[self.class_labels == label].mean(0) for label in range(count)])
+
 # %% ../nbs/06_latents.ipynb #e5b3c076
 class ImageEncoder:
     "An autoencoder that remembers on disk what it has encoded; it goes to the device when something new comes."

@@ -246,7 +246,12 @@ class Trainer:
 
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
-        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.classes, self.base.name, self.size)
+        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.classes, self.base.name, self.size, self._means())
+
+    def _means(self):
+        if self.config.start == "noise" or self.moments is None:
+            return None
+        return scale_latents(self.moments.class_means(len(self.classes), self.config.flip), self.base.vae.config)
 
     # --- the loop
 
@@ -475,7 +480,7 @@ class Trainer:
             raise InputError(f"{self.out} is not the folder that the first process writes; all processes need one that they share")
         self._resume()
         self._trim_metrics()
-        if self.step < len(self.plan) and self.moments is None:
+        if (self.step < len(self.plan) or self.config.start == "mean") and self.moments is None:
             self._encode()
         if not list_checkpoints(self.out / "checkpoints"):
             self.save()  # there is always one to go back to
