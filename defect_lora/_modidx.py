@@ -550,7 +550,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'defect_lora.painting.check_targets': ('painting.html#check_targets', 'defect_lora/painting.py'),
                                       'defect_lora.painting.compose': ('painting.html#compose', 'defect_lora/painting.py'),
                                       'defect_lora.painting.decode_levels': ('painting.html#decode_levels', 'defect_lora/painting.py'),
-                                      'defect_lora.painting.decode_window': ('painting.html#decode_window', 'defect_lora/painting.py'),
+                                      'defect_lora.painting.decode_windows': ('painting.html#decode_windows', 'defect_lora/painting.py'),
                                       'defect_lora.painting.defect_names': ('painting.html#defect_names', 'defect_lora/painting.py'),
                                       'defect_lora.painting.differing': ('painting.html#differing', 'defect_lora/painting.py'),
                                       'defect_lora.painting.encode_photograph': ( 'painting.html#encode_photograph',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'AROUND', 'FAINT', 'CLEAR', 'GUIDANCE', 'FEATHER', 'TRIES', 'PAIR_LAYOUTS', 'encode_squares', 'decode_levels',
-           'encode_photograph', 'latent_mask', 'window_around', 'decode_window', 'to_photograph', 'visible_change',
+           'encode_photograph', 'latent_mask', 'window_around', 'decode_windows', 'to_photograph', 'visible_change',
            'without_specks', 'overlap', 'Painted', 'compose', 'paint_defects', 'defect_names', 'wanted_defects',
            'good_class', 'check_targets', 'paint_batch', 'begin', 'keep_outside', 'Layout', 'pair_place', 'plan_pairs',
            'PairPainter', 'paint_folder', 'check_pairs', 'write_pairs', 'save_pair', 'is_painted', 'differing',
@@ -89,15 +89,20 @@ def _span(filled, length):
     return slice(first, first + wide)
 
 
-def decode_window(
+def decode_windows(
     pipe: DefectPipeline,
-    latents: torch.Tensor,  # (n, channels, h, w), clean and scaled
-    window: tuple,  # of two slices: rows, columns
-) -> np.ndarray:  # (n, size, size, 3) float32, levels of 0 to 255, not rounded; zero outside of the window
-    "What some of the latents look like."
-    rows, columns = (slice(pipe.factor * side.start, pipe.factor * side.stop) for side in window)
-    levels = np.zeros((len(latents), pipe.size, pipe.size, 3), np.float32)
-    levels[:, rows, columns] = decode_levels(pipe, latents[(..., *window)])
+    latents: torch.Tensor,  # (n, k, channels, h, w), clean and scaled: k pictures of each of n photographs
+    windows: list,  # of two slices for each photograph: rows, columns
+) -> np.ndarray:  # (n, k, size, size, 3) float32, levels of 0 to 255, not rounded; zero outside of the windows
+    "What some of the latents look like; windows of one shape are decoded together."
+    n, k = latents.shape[:2]
+    levels, shapes = np.zeros((n, k, pipe.size, pipe.size, 3), np.float32), [tuple(side.stop - side.start for side in window) for window in windows]
+    for shape in dict.fromkeys(shapes):
+        which = [i for i in range(n) if shapes[i] == shape]
+        decoded = decode_levels(pipe, torch.cat([latents[i][(..., *windows[i])] for i in which]))
+        for i, some in zip(which, decoded.reshape(len(which), k, *decoded.shape[1:])):
+            rows, columns = (slice(pipe.factor * side.start, pipe.factor * side.stop) for side in windows[i])
+            levels[i, :, rows, columns] = some
     return levels
 
 
@@ -281,7 +286,7 @@ def paint_batch(
     drawn = pipe(labels, num_inference_steps, generator=generators, latents=begin(pipe, before, inside, noise, num_inference_steps), output_type="latent",
                  callback_on_step_end=functools.partial(keep_outside, before, noise, inside, callback), **sampling).images
     windows = [window_around(mask[0].cpu().numpy()) for mask in inside]
-    return [compose(image, mask, *decode_window(pipe, torch.stack(pair), window)) for image, mask, window, *pair in zip(images, masks, windows, drawn, before)]
+    return [compose(image, mask, *levels) for image, mask, levels in zip(images, masks, decode_windows(pipe, torch.stack([drawn, before], 1), windows))]
 
 
 def begin(

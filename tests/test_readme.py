@@ -35,6 +35,16 @@ def test_study():
     assert listed([f"{row['class_accuracy']['value']:.0%}".replace("%", " %") for row in rows]) in paragraph
 
 
+def test_start():
+    "What beginning with the mean does after 100 epochs, beside the same training that begins with noise."
+    found = json.loads((ROOT / "nbs" / "results" / "drawn_cables.json").read_text())
+    rows = {kind: [found[f"{kind}, epoch 100, seed {seed}"] for seed in range(3)] for kind in ("from the mean", "one token")}
+    distance, share = ({kind: listed([form(row) for row in of]) for kind, of in rows.items()}
+                       for form in (lambda row: f"{row['kid']['value']:.0f}", lambda row: f"{100 * row['class_accuracy']['value']:.0f} %"))
+    assert f"KID is then {distance['from the mean']} instead of {distance['one token']}, and {share['from the mean']} of 90 images" in README
+    assert f"given their class instead of {share['one token']}." in README
+
+
 def test_trust():
     "How often the intervals hold the truth, and the faults are named."
     found = json.loads((ROOT / "nbs" / "results" / "intervals.json").read_text())
