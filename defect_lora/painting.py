@@ -297,7 +297,7 @@ def begin(
     num_inference_steps: int,
 ) -> torch.Tensor:  # (n, channels, h, w) of noise's scale
     "What the drawing starts from: the photographs, in each mask their mean, noised as far as the first step has it."
-    mean = (before * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True)
+    mean = ((before.float() * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True)).to(before)
     pipe.scheduler.set_timesteps(num_inference_steps, device=pipe.device)
     return pipe.noised(torch.where(inside, mean, before), noise) / pipe.scheduler.init_noise_sigma
 
@@ -316,7 +316,7 @@ def keep_outside(
     later = pipe.scheduler.timesteps[step + 1:step + 2]
     known = pipe.scheduler.add_noise(before, noise, later.expand(len(before))) if len(later) else before
     latents = torch.where(inside, tensors["latents"], known)
-    return {"latents": latents} if callback is None else callback(pipe, step, t, {"latents": latents})
+    return {"latents": latents} | ((callback and callback(pipe, step, t, {"latents": latents})) or {})
 
 # %% ../nbs/06_painting.ipynb #73427646
 TRIES = 4  # places and seeds for each pair

@@ -350,6 +350,8 @@ class DefectPipeline:
         write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if self.means is not None:
             save_tensors({"means": self.means}, folder / MEANS)
+        else:
+            (folder / MEANS).unlink(missing_ok=True)
         return folder
 
     @classmethod
