@@ -214,7 +214,7 @@ RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the ba
 
 # %% ../nbs/06_config.ipynb #50a224e3
 LOOKING = ("data", "sample_every", "samples_per_class", "evaluate_every", "evaluate_per_class", "unseen_per_class", "patience", "num_inference_steps", "guidance_scale",
-           "start", "save_every", "keep_checkpoints", "mirror", "tracker", "recipe")
+           "save_every", "keep_checkpoints", "mirror", "tracker", "recipe")
 
 
 def differences(

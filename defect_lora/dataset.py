@@ -266,12 +266,24 @@ def fit_mask(
     fit: str,  # pad, stretch or crop, as for the image
 ) -> np.ndarray:  # size, size; bool
     "Bring a mask to a square: a pixel is set if any part of it was."
-    image = Image.fromarray(mask.astype(np.uint8) * 255).convert("F")  # floats: no rounding to zero
-    if fit == "pad":
-        small = np.asarray(image.resize(size_within(image.size, size), Image.BOX))
-        return np.pad(small, margins(small.shape[::-1], size)) > 0
-    square = ImageOps.fit(image, (size, size), Image.BOX) if fit == "crop" else image.resize((size, size), Image.BOX)
-    return np.asarray(square) > 0
+    if fit == "crop":
+        return np.asarray(ImageOps.fit(_as_floats(mask), (size, size), Image.BOX)) > 0
+    if fit == "stretch":
+        return _reduced(mask, (size, size))
+    small = size_within(mask.shape[::-1], size)
+    return np.pad(_reduced(mask, small), margins(small, size))
+
+
+def _as_floats(mask):
+    return Image.fromarray(mask.astype(np.uint8) * 255).convert("F")  # no rounding to zero
+
+
+def _reduced(mask, size):
+    "A mask of another size; Pillow's box leaves out pixels whose middle lies on an edge between two others."
+    small = np.asarray(_as_floats(mask).resize(size, Image.BOX)) > 0
+    rows, columns = ((2 * at + 1) * n // (2 * length) for at, n, length in zip(np.nonzero(mask), size[::-1], mask.shape))
+    small[rows, columns] = True
+    return small
 
 # %% ../nbs/02_dataset.ipynb #b16515a4
 def read_mask(

@@ -222,7 +222,8 @@ def _draw_losses(axis, rows):
 def _draw_distance(axis, rows, kind):
     judged = [row for row in validations(rows) if row.get(kind)]
     values, best = [row[kind]["value"] for row in judged], best_of(rows)
-    spread = [[max(0.0, value - row[kind]["low"]) for value, row in zip(values, judged)], [max(0.0, row[kind]["high"] - value) for value, row in zip(values, judged)]]
+    intervals = [[value if row[kind][end] is None else row[kind][end] for end in ("low", "high")] for value, row in zip(values, judged)]  # too few images have none
+    spread = [[max(0.0, value - low) for value, (low, _) in zip(values, intervals)], [max(0.0, high - value) for value, (_, high) in zip(values, intervals)]]
     axis.errorbar([row["epoch"] for row in judged], values, yerr=spread, fmt="o-", color="C2", ms=3, capsize=2)
     axis.axvline(best["epoch"], color="C2", ls=":", lw=1)
     axis.set_ylabel(f"{kind.upper()} ({judged[-1].get('features', '')} features), lower is better", fontsize=8)

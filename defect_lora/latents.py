@@ -82,9 +82,9 @@ class Moments:
         count: int,  # of classes
         mirrored: bool,  # with the mirror images, if training sees them too
     ) -> torch.Tensor:  # (count, channels, h, w), not yet scaled
-        "The mean of each class's images."
-        means = self.mean.mean(1) if mirrored else self.mean[:, 0]
-        return torch.stack([means[self.class_labels == label].mean(0) for label in range(count)])
+        "The mean of each class's images; of all images for a class that has none."
+        means, own = self.mean.mean(1) if mirrored else self.mean[:, 0], [self.class_labels == label for label in range(count)]
+        return torch.stack([means[mine if mine.any() else ...].mean(0) for mine in own])
 
 # %% ../nbs/06_latents.ipynb #e5b3c076
 class ImageEncoder:

@@ -6,9 +6,10 @@
 __all__ = ['log', 'AROUND', 'FAINT', 'CLEAR', 'GUIDANCE', 'FEATHER', 'TRIES', 'PAIR_LAYOUTS', 'encode_squares', 'decode_levels',
            'encode_photograph', 'latent_mask', 'window_around', 'decode_windows', 'to_photograph', 'visible_change',
            'without_specks', 'overlap', 'Painted', 'compose', 'paint_defects', 'defect_names', 'wanted_defects',
-           'good_class', 'check_targets', 'paint_batch', 'begin', 'keep_outside', 'Layout', 'pair_place', 'plan_pairs',
-           'PairPainter', 'paint_folder', 'check_pairs', 'write_pairs', 'save_pair', 'is_painted', 'differing',
-           'refuse_other_pairs', 'pictures_in', 'finish_pairs', 'write_labels', 'add_pair', 'read_chosen_pairs']
+           'good_class', 'check_targets', 'paint_batch', 'without_shape', 'keep_outside', 'Layout', 'pair_place',
+           'plan_pairs', 'PairPainter', 'paint_folder', 'check_pairs', 'write_pairs', 'save_pair', 'is_painted',
+           'differing', 'refuse_other_pairs', 'pictures_in', 'finish_pairs', 'write_labels', 'add_pair',
+           'read_chosen_pairs']
 
 # %% ../nbs/06_painting.ipynb #882e4905
 import functools
@@ -212,7 +213,7 @@ def paint_defects(
     labels = wanted_defects(pipe.classes, class_labels)
     check_call("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
     work = check_targets(images, masks, labels, seeds)
-    work = list(zip(*zip(*work), encoded or [encode_photograph(pipe, image) for image, *_ in work]))
+    work = list(zip(*zip(*work), encoded or [encode_photograph(pipe, image) for image, *_ in work], strict=True))
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, negative_class=good_class(pipe.classes))
     return [one for batch in in_batches(work, batch_size) for one in paint_batch(pipe, *map(list, zip(*batch)), callback_on_step_end, progress=progress, **sampling)]
 
@@ -276,30 +277,25 @@ def paint_batch(
     seeds: list,
     encoded: list,  # of each image, as encode_photograph gives it
     callback: Callable | None = None,  # after each step
-    num_inference_steps: int = 50,
-    **sampling,  # what else the pipeline's call takes
+    **sampling,  # what the pipeline's call takes
 ) -> list:  # of Painted
     "Paint a batch."
-    before, generators = torch.stack(encoded), make_generators(len(images), seeds=seeds)
+    before = torch.stack(encoded)
     inside = torch.stack([latent_mask(pipe, mask) for mask in masks]).to(pipe.device)
-    noise = pipe.draw_noise(generators)
-    drawn = pipe(labels, num_inference_steps, generator=generators, latents=begin(pipe, before, inside, noise, num_inference_steps), output_type="latent",
+    noise = pipe.draw_noise(make_generators(len(images), seeds=seeds))
+    drawn = pipe(labels, seeds=seeds, signal=without_shape(before, inside), output_type="latent",
                  callback_on_step_end=functools.partial(keep_outside, before, noise, inside, callback), **sampling).images
     windows = [window_around(mask[0].cpu().numpy()) for mask in inside]
     return [compose(image, mask, *levels) for image, mask, levels in zip(images, masks, decode_windows(pipe, torch.stack([drawn, before], 1), windows))]
 
 
-def begin(
-    pipe: DefectPipeline,
+def without_shape(
     before: torch.Tensor,  # (n, channels, h, w) the photographs' latents
     inside: torch.Tensor,  # (n, 1, h, w) bool
-    noise: torch.Tensor,  # (n, channels, h, w)
-    num_inference_steps: int,
-) -> torch.Tensor:  # (n, channels, h, w) of noise's scale
-    "What the drawing starts from: the photographs, in each mask their mean, noised as far as the first step has it."
-    mean = ((before.float() * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True)).to(before)
-    pipe.scheduler.set_timesteps(num_inference_steps, device=pipe.device)
-    return pipe.noised(torch.where(inside, mean, before), noise) / pipe.scheduler.init_noise_sigma
+) -> torch.Tensor:  # (n, channels, h, w)
+    "The photographs, in each mask its mean: the colour, but not what is to be seen."
+    mean = (before.float() * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True)  # half precision would overflow
+    return torch.where(inside, mean.to(before), before)
 
 
 def keep_outside(

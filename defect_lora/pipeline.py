@@ -215,17 +215,15 @@ class DefectPipeline:
         batch_size: int | None = None,  # images at a time; None is all at once
         progress: bool = True,  # show a bar over the steps
         negative_class: str | int | None = None,  # guide away from this class, such as good, instead of the null condition
-        latents: torch.Tensor | None = None,  # (n, channels, h, w) to start from instead of noise, of its scale, as in diffusers
+        signal: torch.Tensor | None = None,  # (n, channels, h, w) clean latents that lie under the noise of the first step; None is the classes' means, where there are any
     ) -> DefectPipelineOutput:
         "Draw one image for each class label."
         labels = class_ids(class_labels, self.classes)
         negative = None if negative_class is None else class_id(negative_class, self.classes)
         check_call(output_type, num_inference_steps, batch_size, guidance_scale, self.most_steps)
         generators = make_generators(len(labels), generator, seeds)
-        starts = [None] * len(labels) if latents is None else list(latents)
-        if len(starts) != len(labels):
-            raise InputError(f"{len(labels)} images and {len(starts)} latents to start from: give one for each image")
-        batches = list(in_batches(list(zip(labels, generators, starts)), batch_size))
+        signals = self.signals(labels, signal)
+        batches = list(in_batches(list(zip(labels, generators, signals)), batch_size))
         images = []
         with evaluating(self.model), self.model.merged(), tqdm(total=len(batches) * num_inference_steps, disable=not progress) as bar:
             for batch in batches:
@@ -237,7 +235,7 @@ class DefectPipeline:
         self,
         labels: list[int],  # class ids of a batch
         generators: list[torch.Generator],  # one for each
-        starts: list[torch.Tensor | None],  # of each, (channels, height, width); None draws noise
+        signals: list[torch.Tensor | None],  # of each, (channels, height, width); None is noise alone
         num_inference_steps: int,
         guidance_scale: float,
         callback: Callable | None,
@@ -247,7 +245,7 @@ class DefectPipeline:
         "From noise to clean latents."
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         embeds = self.embed(labels, guidance_scale > 1, negative)
-        latents = self.begin(labels, generators) if starts[0] is None else torch.stack(starts).to(self.device, self.model.dtype) * self.scheduler.init_noise_sigma
+        latents = self.begin(self.draw_noise(generators), signals)
         with self.model.conditioned(embeds, guidance_scale > 1, self.scheduler.timesteps):
             for step, t in enumerate(self.scheduler.timesteps):
                 prediction = self.predict(latents, t, embeds, guidance_scale)
@@ -257,22 +255,27 @@ class DefectPipeline:
                 bar.update()
         return latents
 
+    def signals(
+        self,
+        labels: list[int],  # class ids
+        signal: torch.Tensor | None,  # (n, channels, h, w); None is the classes' means
+    ) -> list:  # for each image its (channels, h, w), or None
+        "What lies under the noise of the first step. Raises InputError for another number or shape."
+        if signal is None:
+            return [None if self.means is None else self.means[label] for label in labels]
+        if signal.shape != (len(labels), *self.latent_shape):
+            raise InputError(f"a signal of shape {tuple(signal.shape)}; {len(labels)} images of {self.size} pixels want {(len(labels), *self.latent_shape)}")
+        return list(signal)
+
     def begin(
         self,
-        labels: list[int],  # class ids of a batch
-        generators: list[torch.Generator],  # one for each
+        noise: torch.Tensor,  # (batch, channels, height, width)
+        signals: list[torch.Tensor | None],  # of each, (channels, height, width)
     ) -> torch.Tensor:  # (batch, channels, height, width)
-        "What the first step takes: noise, or the classes' means under as much of it as that step expects."
-        noise = self.draw_noise(generators)
-        return noise * self.scheduler.init_noise_sigma if self.means is None else self.noised(self.means[list(labels)].to(noise), noise)
-
-    def noised(
-        self,
-        clean: torch.Tensor,  # (batch, channels, height, width)
-        noise: torch.Tensor,  # the same shape
-    ) -> torch.Tensor:  # the same shape
-        "Clean latents under as much noise as the first step expects."
-        return self.scheduler.add_noise(clean, noise, self.scheduler.timesteps[:1].expand(len(clean)))
+        "What the first step takes: noise alone, or the signals under as much of it as that step expects."
+        if signals[0] is None:
+            return noise * self.scheduler.init_noise_sigma
+        return self.scheduler.add_noise(torch.stack(signals).to(noise), noise, self.scheduler.timesteps[:1].expand(len(noise)))
 
     def embed(
         self,

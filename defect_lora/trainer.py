@@ -241,16 +241,19 @@ class Trainer:
     @property
     def pipeline(self) -> DefectPipeline:
         "The model as it is now, ready to draw."
+        pipe = self._pipeline()
         self.base.restore_vae(self.accelerator.device)
-        return self._pipeline()
+        return pipe
 
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
         return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.classes, self.base.name, self.size, self._means())
 
     def _means(self):
-        if self.config.start == "noise" or self.moments is None:
+        if self.config.start == "noise":
             return None
+        if self.moments is None:
+            self._encode()
         return scale_latents(self.moments.class_means(len(self.classes), self.config.flip), self.base.vae.config)
 
     # --- the loop
@@ -480,7 +483,7 @@ class Trainer:
             raise InputError(f"{self.out} is not the folder that the first process writes; all processes need one that they share")
         self._resume()
         self._trim_metrics()
-        if (self.step < len(self.plan) or self.config.start == "mean") and self.moments is None:
+        if self.step < len(self.plan) and self.moments is None:
             self._encode()
         if not list_checkpoints(self.out / "checkpoints"):
             self.save()  # there is always one to go back to
