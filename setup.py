@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 parser = ConfigParser(delimiters=["="])
 parser.read("settings.ini", encoding="utf-8")
@@ -18,7 +18,7 @@ setup(
     keywords=settings["keywords"],
     license_expression=settings["license"],
     license_files=["LICENSE"],
-    packages=[settings["lib_name"]],
+    packages=find_packages(include=[settings["lib_name"] + "*"]),
     package_data={settings["lib_name"]: ["tiny/**"]},
     python_requires=">=" + settings["min_python"],
     install_requires=settings["requirements"].split(),

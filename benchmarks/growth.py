@@ -19,12 +19,12 @@ COLUMNS = dict(encode="encode, s", cached="again, s", step="step, s", kept="kept
 
 def write_folders(folder, images, classes):
     "A folder per class; which cable is in which does not matter here."
-    from defect_lora.cables import CLASSES, draw_cable
+    from defect_lora.data.cables import CLASSES, render_cable
 
     for i in range(images):
         place = Path(folder) / f"class_{i % classes:02d}"
         place.mkdir(parents=True, exist_ok=True)
-        draw_cable(CLASSES[i % len(CLASSES)], i, 128)[0].save(place / f"{i:04d}.png")
+        render_cable(CLASSES[i % len(CLASSES)], i, 128)[0].save(place / f"{i:04d}.png")
     return Path(folder)
 
 
@@ -36,8 +36,8 @@ def timed(work):
 
 def measure(base, folder, images, classes, size, batch, steps=4):
     "A row of the table."
-    from defect_lora.config import Phase, TrainConfig
-    from defect_lora.trainer import Trainer
+    from defect_lora.training.config import Phase, TrainConfig
+    from defect_lora.training.trainer import Trainer
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
     data = write_folders(folder / "data", max(images, 2 * classes), classes)

@@ -24,15 +24,15 @@ def main():
     parser.add_argument("--images", type=int, default=4, help="in a round, all in one batch")
     parser.add_argument("--rounds", type=int, default=5, help="of both, in turn")
     args = parser.parse_args()
-    from defect_lora.base import load_base
-    from defect_lora.cables import CLASSES, draw_pair
-    from defect_lora.painting import encode_photograph, paint_defects
-    from defect_lora.pipeline import DefectPipeline
-    from defect_lora.unet import ClassConditionedUNet
+    from defect_lora.model.base import load_base
+    from defect_lora.data.cables import CLASSES, render_pair
+    from defect_lora.generation.painting import encode_photograph, paint_defects
+    from defect_lora.model.pipeline import DefectPipeline
+    from defect_lora.model.unet import ClassConditionedUNet
 
     base = load_base("tiny")
     pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name).fast()
-    good, _, masks = zip(*(draw_pair("missing_cable", i, 128) for i in range(args.images)))
+    good, _, masks = zip(*(render_pair("missing_cable", i, 128) for i in range(args.images)))
     masks, labels, seeds = [np.asarray(mask) > 0 for mask in masks], ["missing_cable"] * args.images, list(range(args.images))
     work = {"generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
             "painting": lambda: paint_defects(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False),

@@ -53,7 +53,7 @@ def prepare(folder, geometry):
     "A base model in diffusers' layout with a text encoder and a tokenizer, and images to train on: in our layout and with captions."
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from defect_lora.base import load_base
+    from defect_lora.model.base import load_base
 
     if geometry == "tiny":
         base = load_base("tiny")
@@ -94,14 +94,14 @@ def write_tokenizer(folder):
 
 def write_images(folder):
     "Drawn cables in our layout, and the same with captions as Hugging Face's image folders have them."
-    from defect_lora.cables import CLASSES, draw_cable, write_cables
+    from defect_lora.data.cables import CLASSES, render_cable, write_cables
 
     write_cables(folder / "data", per_class=4, seed=0, size=128)
     (folder / "captioned").mkdir()
     rows = [dict(file_name=f"{name}_{i}.png", text=f"a cable with {name}") for name in CLASSES for i in range(4)]
     for row in rows:
         name, _, i = row["file_name"][:-4].rpartition("_")
-        draw_cable(name, int(i), 128)[0].save(folder / "captioned" / row["file_name"])
+        render_cable(name, int(i), 128)[0].save(folder / "captioned" / row["file_name"])
     (folder / "captioned" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -155,8 +155,8 @@ class StockTraining:
 
 def our_trainer(folder, size, batch):
     "Our Trainer, its images encoded, its adapters where the stock script has them."
-    from defect_lora.config import Phase, TrainConfig
-    from defect_lora.trainer import Trainer
+    from defect_lora.training.config import Phase, TrainConfig
+    from defect_lora.training.trainer import Trainer
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
     config = TrainConfig(data=str(folder / "data"), base=str(folder), size=size, per_class=4, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, accumulation=1,
@@ -186,7 +186,7 @@ def training_gate(folder, size, batch):
         parameter.data.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
         ours[name].data.copy_(parameter.data)
     embeds = trainer.model.prompt_embeds(drawn.class_labels).detach()
-    from defect_lora.trainer import diffusion_loss
+    from defect_lora.training.latents import diffusion_loss
 
     with trainer.accelerator.autocast():
         our_loss = diffusion_loss(trainer.model, trainer.scheduler, drawn).mean()
@@ -204,9 +204,9 @@ def training_gate(folder, size, batch):
 
 def drawing(folder, size, batch, variant, steps):
     "A function that draws a batch of latents; the first time, which is not counted, in two steps."
-    from defect_lora.base import load_base
-    from defect_lora.pipeline import DefectPipeline
-    from defect_lora.unet import ClassConditionedUNet
+    from defect_lora.model.base import load_base
+    from defect_lora.model.pipeline import DefectPipeline
+    from defect_lora.model.unet import ClassConditionedUNet
 
     device = device_name()
     dtype = torch.float16 if device == "cuda" else torch.float32

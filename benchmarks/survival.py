@@ -23,11 +23,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from defect_lora import checkpoints
-from defect_lora.cables import write_cables
-from defect_lora.config import Phase, TrainConfig
-from defect_lora.history import losses, read_metrics, validations
-from defect_lora.trainer import Trainer
+from defect_lora.training import checkpoints
+from defect_lora.data.cables import write_cables
+from defect_lora.training.config import Phase, TrainConfig
+from defect_lora.training.metrics import losses, read_metrics, validations
+from defect_lora.training.trainer import Trainer
 
 
 def make_config(folder, mirror):

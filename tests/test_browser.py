@@ -25,12 +25,12 @@ QUICKSTART = Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ip
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 PATIENCE = 240_000  # milliseconds, on a machine that does other work as well
 PAINTING = """import torch
-from defect_lora.base import load_base
-from defect_lora.cables import CLASSES, write_cables
-from defect_lora.dataset import DefectSpectrumDataset
-from defect_lora.pipeline import DefectPipeline
-from defect_lora.unet import ClassConditionedUNet
-from defect_lora.widgets import PaintWidget
+from defect_lora.model.base import load_base
+from defect_lora.data.cables import CLASSES, write_cables
+from defect_lora.data.dataset import DefectSpectrumDataset
+from defect_lora.model.pipeline import DefectPipeline
+from defect_lora.model.unet import ClassConditionedUNet
+from defect_lora.widgets.panel import PaintWidget
 torch.manual_seed(0)
 base, real = load_base("tiny"), DefectSpectrumDataset(write_cables("photographs", per_class=2, size=128), size=128)
 pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name)
@@ -199,7 +199,7 @@ def test_the_report_and_the_comparison_are_shown(page):
 
 def test_a_training_in_another_process_is_watched_through_a_reload(page, lab):
     address, folder = lab
-    cell = nbformat.v4.new_code_cell('from defect_lora.widgets import WatchWidget\nWatchWidget("other")')
+    cell = nbformat.v4.new_code_cell('from defect_lora.widgets.panel import WatchWidget\nWatchWidget("other")')
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "watch.ipynb")
     open_notebook(page, address, "watch.ipynb")
     run_all(page)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from defect_lora.cables import draw_cable, write_cables
-from defect_lora.config import TrainConfig
+from defect_lora.data.cables import render_cable, write_cables
+from defect_lora.training.config import TrainConfig
 
 
 def run(*argv, path=None):
@@ -29,7 +29,7 @@ def folder_per_class(root, names, count=2):
     for name in names:
         (root / name).mkdir(parents=True)
         for i in range(count):
-            draw_cable("good", i, 64)[0].save(root / name / f"{i}.png")
+            render_cable("good", i, 64)[0].save(root / name / f"{i}.png")
     return root
 
 

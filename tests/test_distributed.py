@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from defect_lora.cables import write_cables
-from defect_lora.checkpoints import list_checkpoints
-from defect_lora.history import losses, read_metrics, validations
+from defect_lora.data.cables import write_cables
+from defect_lora.training.checkpoints import list_checkpoints
+from defect_lora.training.metrics import losses, read_metrics, validations
 
 FLAGS = ["--base=tiny", "--recipe=tuned", "--size=64", "--per-class=2", "--epochs=4", "--batch-size=4", "--accumulation=4", "--warmup-steps=2", "--save-every=2",
          "--sample-every=2", "--samples-per-class=1", "--evaluate-every=4", "--evaluate-per-class=2", "--num-inference-steps=2"]
@@ -61,9 +61,9 @@ def test_two_processes_go_on_from_one(runs):
 def test_notebook_launcher(runs):
     code = f"""
 from accelerate import notebook_launcher
-from defect_lora.config import TrainConfig
+from defect_lora.training.config import TrainConfig
 def train():
-    from defect_lora.trainer import Trainer
+    from defect_lora.training.trainer import Trainer
     config = TrainConfig.load({str(runs / "run_2" / "config.json")!r})
     Trainer(config, {str(runs / "notebook")!r}).fit()
 notebook_launcher(train, num_processes=2)

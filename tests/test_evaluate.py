@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cables import draw_cable
+from defect_lora.data.cables import render_cable
 from defect_lora.cli import main
 
 CLASSES = ("good", "missing_cable", "cut_outer_insulation")
@@ -23,7 +23,7 @@ def draw(folder, count, first=0):
     for name in CLASSES:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            draw_cable(name, first + i, size=96)[0].save(folder / name / f"{i:03}.png")
+            render_cable(name, first + i, size=96)[0].save(folder / name / f"{i:03}.png")
     return folder
 
 
@@ -33,7 +33,7 @@ def evaluate(real, fake, out, *flags):
 
 def test_odd_names_modes_and_sizes(tmp_path):
     real, fake = draw(tmp_path / "real [1] ü.zip", 5), draw(tmp_path / "fake (2) é.tar", 5, first=100)
-    image = draw_cable("good", 50, size=200)[0]
+    image = render_cable("good", 50, size=200)[0]
     image.convert("L").save(fake / "good" / "grey (1).png")
     image.convert("P").save(fake / "good" / "palette ü.png")
     image.convert("CMYK").resize((90, 50)).save(fake / "good" / "[cmyk].jpg")
@@ -86,7 +86,7 @@ def test_usefulness_is_part_of_the_report(tmp_path):
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
-    from defect_lora import features
+    from defect_lora.evaluation import features
 
     monkeypatch.setattr(features, "PIECE", 4)
     paths = sorted(draw(tmp_path / "real", 4).rglob("*.png"))
@@ -114,7 +114,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
 import os, resource, sys
 from pathlib import Path
 from PIL import Image
-from defect_lora.features import extract_features
+from defect_lora.evaluation.features import extract_features
 folder = Path(sys.argv[1])
 Image.effect_noise((512, 512), 40).convert("RGB").save(folder / "0.bmp")
 for i in range(1, 1500): os.link(folder / "0.bmp", folder / f"{i}.bmp")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cables import draw_cable, write_cables
-from defect_lora.dataset import DefectSpectrumDataset
-from defect_lora.exports import export_set
-from defect_lora.images import save_image
+from defect_lora.data.cables import render_cable, write_cables
+from defect_lora.data.dataset import DefectSpectrumDataset
+from defect_lora.sharing.exports import export_set
+from defect_lora.data.images import save_image
 
 NAMES = ("good", "missing_cable", "poke insulation [2]")
 
@@ -23,7 +23,7 @@ def generated(tmp_path):
     "A set as `generate` writes it."
     for name in NAMES:
         for i in range(2):
-            save_image(draw_cable(name if " " not in name else "poke_insulation", i, size=64)[0], tmp_path / "generated" / name / f"{i:03d}.png", class_name=name, seed=i, model="tiny")
+            save_image(render_cable(name if " " not in name else "poke_insulation", i, size=64)[0], tmp_path / "generated" / name / f"{i:03d}.png", class_name=name, seed=i, model="tiny")
     (tmp_path / "generated" / "manifest.jsonl").write_text("{}\n")
     return tmp_path / "generated"
 

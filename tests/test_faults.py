@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from defect_lora.cables import write_cables
-from defect_lora.checkpoints import list_checkpoints
-from defect_lora.history import losses, read_metrics
+from defect_lora.data.cables import write_cables
+from defect_lora.training.checkpoints import list_checkpoints
+from defect_lora.training.metrics import losses, read_metrics
 
 STEPS = 12
 FLAGS = ["--base=tiny", "--recipe=document", "--size=64", "--per-class=2", "--epochs=6", "--batch-size=8", "--accumulation=2", "--save-every=2", "--sample-every=0",

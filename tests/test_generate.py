@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from defect_lora.cables import write_cables
+from defect_lora.data.cables import write_cables
 from test_cli import run, train
 
 COUNT = 2  # images of each of the nine classes

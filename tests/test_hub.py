@@ -2,13 +2,13 @@
 import pytest
 from hub import NOWHERE, Hub, run_with_hub, serving
 
-from defect_lora.cables import write_cables
+from defect_lora.data.cables import write_cables
 
 REPO = "DefectSpectrum/Defect_Spectrum"
 CODE = """
 import sys
-from defect_lora.dataset import DefectSpectrumDataset, download_category
-from defect_lora.images import InputError
+from defect_lora.data.dataset import DefectSpectrumDataset, download_category
+from defect_lora.data.files import InputError
 try:
     root = download_category(sys.argv[1], cache_dir=sys.argv[2])
 except InputError as error:

@@ -90,12 +90,12 @@ def test_installed_wheel_draws_data_and_loads_the_tiny_base(installed, tmp_path)
     python(installed / "bin" / "defect-lora", "data", "--out", out, "--per-class", 1, "--size", 64,
            PYTHONPATH=str(installed))
     assert len(list((out / "DS-MVTec" / "cable" / "image").glob("*/*.png"))) == 9
-    code = "from defect_lora.base import load_base; print(load_base('tiny').source)"
+    code = "from defect_lora.model.base import load_base; print(load_base('tiny').source)"
     assert python("-c", code, PYTHONPATH=str(installed), HF_HUB_OFFLINE="1").startswith(str(installed))
 
 
 def test_light_modules_do_not_import_torch():
-    names = ("defect_lora", "defect_lora.images", "defect_lora.cables", "defect_lora.cli")
+    names = ("defect_lora", "defect_lora.data.images", "defect_lora.data.cables", "defect_lora.cli")
     for name in names:
         python("-c", f"import sys, {name}; assert 'torch' not in sys.modules, {name!r}", PYTHONPATH=str(ROOT))
 

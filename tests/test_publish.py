@@ -2,10 +2,10 @@
 import pytest
 from hub import NOWHERE, Hub, run_with_hub, serving
 
-from defect_lora.base import load_base
-from defect_lora.config import TrainConfig
-from defect_lora.pipeline import DefectPipeline
-from defect_lora.unet import ClassConditionedUNet
+from defect_lora.model.base import load_base
+from defect_lora.training.config import TrainConfig
+from defect_lora.model.pipeline import DefectPipeline
+from defect_lora.model.unet import ClassConditionedUNet
 
 REPO = "maker/two-classes"
 PUBLISH = "import sys; from defect_lora.cli import main; sys.exit(main(['publish', '--run', sys.argv[1], '--repo', sys.argv[2], *sys.argv[3:]]))"
@@ -13,8 +13,8 @@ DRAW = """
 import hashlib, sys
 import torch
 torch.set_num_threads(1)
-from defect_lora.images import InputError
-from defect_lora.pipeline import DefectPipeline
+from defect_lora.data.files import InputError
+from defect_lora.model.pipeline import DefectPipeline
 try:
     pipe = DefectPipeline.from_pretrained(sys.argv[1], local_files_only=len(sys.argv) > 2)
 except InputError as error:

@@ -6,9 +6,9 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from speed import SD15_VAE, random_weights
 
-from defect_lora.base import load_base
-from defect_lora.pipeline import DefectPipeline
-from defect_lora.unet import ClassConditionedUNet
+from defect_lora.model.base import load_base
+from defect_lora.model.pipeline import DefectPipeline
+from defect_lora.model.unet import ClassConditionedUNet
 
 CLASSES = ["bent_wire", "cable_swap", "combined", "cut_inner_insulation", "cut_outer_insulation", "good", "missing_cable",
            "missing_wire", "poke_insulation"]
