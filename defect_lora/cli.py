@@ -136,7 +136,7 @@ def load_libraries() -> None:
     "Import torch and what needs it, and listen. Raises InputError where torchvision does not fit torch."
     listen()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine many times slower
-    from defect_lora import unet  # noqa: F401
+    from defect_lora.model import unet# noqa: F401
 
 # %% ../nbs/cli.ipynb #15cdba48
 def describe_data(parser):

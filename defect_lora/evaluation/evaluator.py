@@ -24,7 +24,7 @@ from .classifier import accuracy_measure, class_accuracy, confusion
 from ..data.dataset import DefectSpectrumDataset, fit_image
 from .distances import measure_distances, no_measure, one_thread
 from .diversity import intra_cluster_diversity_per_class
-from .features import Features, Sets, choose_features, generated_by, extract_features, load_features, read_sets
+from .features import Features, Sets, choose_features, extract_features, generated_by, load_features, read_sets
 from ..data.files import InputError, write_atomically
 from ..data.images import image_grid, open_image
 from .memorization import Neighbours, find_neighbours, memorized, worst_first

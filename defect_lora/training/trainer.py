@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from ..model.base import load_base
 from defect_lora.training.checkpoints import (
-    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, replace_folder, restore_run, save_checkpoint, quarantine, step_of,
+    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, replace_folder, restore_run, save_checkpoint, step_of,
     sweep,
 )
 from .config import Plan, TrainConfig, differences
@@ -36,7 +36,8 @@ from ..data.dataset import DefectSpectrumDataset
 from ..evaluation.distances import measure_distances
 from ..evaluation.features import choose_features, extract_features, load_features
 from defect_lora.training.metrics import (
-    RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations, write_metrics,
+    RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations,
+    write_metrics,
 )
 from ..data.files import InputError, RunError, write_atomically
 from ..data.images import image_grid, open_image, save_image
