@@ -26,14 +26,15 @@ from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask, is_good, margins
+from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask, margins
+from ..data.layouts import is_good
 from ..sharing.exports import coco_annotations
 from ..data.files import InputError, file_sha256, write_atomically
 from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, read_provenance, save_image, size_within, to_rgb
 from ..training.latents import derive_seed, scale_latents
+from ..data.images import provenance_at
 from defect_lora.model.pipeline import (
-    DefectPipeline, check_inputs, check_names, class_ids, image_seed, in_batches, make_generators, processes, provenance_at,
-    sum_over_processes,
+    DefectPipeline, check_inputs, check_names, class_ids, image_seed, in_batches, make_generators, processes, sum_over_processes,
 )
 from .placement import Places
 

@@ -6,10 +6,10 @@
 __all__ = ['log', 'MEANS', 'FAST_STEPS', 'LOOSE_FILES', 'class_ids', 'class_id', 'make_generators', 'image_seed', 'fingerprint',
            'DefectPipelineOutput', 'evaluating', 'DefectPipeline', 'size_multiple', 'check_size', 'check_inputs',
            'in_batches', 'stack', 'find_model', 'fetch_model', 'read_config', 'plan_images', 'image_place',
-           'check_names', 'refuse_stale', 'refuse_foreign', 'provenance_at', 'is_generated', 'is_packed',
-           'find_missing', 'sample_names', 'sample_bytes', 'write_shard', 'add_member', 'write_images', 'generate_rows',
-           'processes', 'sum_over_processes', 'generate_folder', 'say_start', 'counted', 'read_chosen', 'add_images',
-           'check_ids', 'next_index', 'zip_folder']
+           'check_names', 'refuse_stale', 'refuse_foreign', 'is_generated', 'is_packed', 'find_missing', 'sample_names',
+           'sample_bytes', 'write_shard', 'add_member', 'write_images', 'generate_rows', 'processes',
+           'sum_over_processes', 'generate_folder', 'say_start', 'counted', 'read_chosen', 'add_images', 'check_ids',
+           'next_index', 'zip_folder']
 
 # %% ../../nbs/model/03_pipeline.ipynb #6b7be29f
 import hashlib
@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 
 from .base import load_base, make_scheduler, native_size, pixels_per_latent
 from ..data.files import InputError, whole_file, write_atomically
-from ..data.images import list_images, png_bytes, read_provenance, save_image
+from ..data.images import list_images, png_bytes, provenance_at, read_provenance, save_image
 from .unet import ADAPTERS, BASE_WEIGHTS, EMBEDDING, ClassConditionedUNet, load_tensors, save_tensors
 
 log = logging.getLogger(__name__)
@@ -557,20 +557,6 @@ def refuse_foreign(
         differ = ", ".join(f"{key}: {first[name].get(key)} instead of {found.get(key)}" for key in first[name] if found.get(key) != first[name].get(key))
         why = f"of another model or other settings ({differ})" if found else "that were not drawn by this package"
         raise InputError(f"{out}: holds {len(other)} images {why}, such as {name}; nothing is replaced: choose another folder, or remove them")
-
-
-def provenance_at(
-    path: Path,  # an image, or a shard
-) -> dict | None:  # of the image, or of the shard's first; empty = it carries none, None = the file does not open
-    "What a file says of itself, from its first bytes."
-    try:
-        if path.suffix == ".tar":
-            with tarfile.open(path, "r:") as tar:
-                return next((json.loads(tar.extractfile(member).read()) for member in tar if member.name.endswith(".json")), {})
-        with Image.open(path) as image:
-            return json.loads(image.info.get("defect_lora", "{}"))
-    except Exception:  # decoders raise nearly anything on damaged files
-        return None
 
 # %% ../../nbs/model/03_pipeline.ipynb #73c2736c
 def is_generated(
