@@ -38,7 +38,8 @@ from ..data.files import InputError, RunError
 from ..data.images import image_grid, open_image, size_within
 from ..evaluation.memorization import RealImages
 from ..generation.painting import GUIDANCE, add_pair, defect_names, paint_defects
-from ..model.pipeline import FAST_STEPS, DefectPipeline, add_images, in_batches, provenance_at, zip_folder
+from ..generation.image_set import add_images, provenance_at, zip_folder
+from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
 from ..generation.placement import Places, as_picture
 from ..training.memory import in_words
 from ..evaluation.tables import html_table, percent
