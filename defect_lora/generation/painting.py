@@ -30,10 +30,8 @@ from ..sharing.exports import coco_annotations
 from ..data.files import InputError, file_sha256, write_atomically
 from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, read_provenance, save_image, size_within, to_rgb
 from ..training.latents import derive_seed, scale_latents
-from defect_lora.model.pipeline import (
-    DefectPipeline, check_inputs, check_names, class_ids, image_seed, in_batches, make_generators, processes, provenance_at,
-    sum_over_processes,
-)
+from .image_set import check_names, processes, provenance_at, sum_over_processes
+from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
 from .placement import Places
 
 log = logging.getLogger(__name__)
