@@ -285,11 +285,11 @@ def run_generate(args):
 
 
 def _paint(args, pipe, names, state):
-    from defect_lora.generation.painting import GUIDANCE, paint_folder
+    from defect_lora.generation.painting import GUIDANCE, paint_defects
 
     good, real = _photographs(args)
     sampling = _sampling(args) | (dict(guidance_scale=GUIDANCE) if args.guidance_scale is None else {})
-    paint_folder(pipe, args.out, good, real, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size, layout=args.layout or "ds-mvtec", **sampling)
+    paint_defects(pipe, args.out, good, real, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size, layout=args.layout or "ds-mvtec", **sampling)
     rows = (Path(args.out) / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     return [f"{len(rows)} images with masks: {args.out}", *(f"{path.stem}: {path}" for path in (Path(args.out) / "manifest.jsonl", Path(args.out) / "annotations.json"))] if state.is_main_process else []
 
