@@ -27,9 +27,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..model.base import load_base
+from ..data.files import replace_folder
 from defect_lora.training.checkpoints import (
-    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, replace_folder, restore_run, save_checkpoint, step_of,
-    sweep,
+    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, restore_run, save_checkpoint, step_of, sweep,
 )
 from .config import Plan, TrainConfig, differences
 from ..data.dataset import DefectSpectrumDataset
