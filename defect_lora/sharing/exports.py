@@ -20,7 +20,7 @@ from ..data.dataset import DefectSpectrumDataset, is_good, read_mask
 from ..evaluation.features import labelled_images
 from ..data.files import InputError
 from ..data.images import list_images, open_image, png_bytes, read_provenance
-from ..model.pipeline import check_names
+from ..generation.image_set import check_names
 
 log = logging.getLogger(__name__)
 
