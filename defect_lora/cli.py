@@ -400,7 +400,8 @@ def _report(args, few):
 
 def _curate(args):
     from defect_lora.evaluation.curation import curate, decide, quarantine_folder
-    from defect_lora.evaluation.features import choose_features, generated_by, labelled_images
+    from defect_lora.data.layouts import labelled_images
+    from defect_lora.evaluation.features import choose_features, generated_by
 
     paths, _ = labelled_images(args.fake)
     features = choose_features(generated_by(paths[0]) if paths else None) if args.features == "auto" else args.features

@@ -33,13 +33,15 @@ from ..training.config import TrainConfig
 from ..data.dataset import DefectSpectrumDataset
 from ..evaluation.evaluator import load_report
 from ..sharing.exports import good_images
-from ..evaluation.features import choose_features, labelled_images
+from ..data.layouts import labelled_images
+from ..evaluation.features import choose_features
 from ..training.metrics import Progress, best_of, draw_curves, losses, progress_of, read_metrics
 from ..data.files import InputError, RunError
 from ..data.images import image_grid, open_image, size_within
 from ..evaluation.memorization import RealImages
 from ..generation.painting import GUIDANCE, add_pair, defect_names, paint
-from ..generation.image_set import add_images, provenance_at, zip_folder
+from ..data.images import provenance_at
+from ..generation.image_set import add_images, zip_folder
 from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
 from ..generation.placement import Places, mask_to_image
 from ..training.memory import in_words
