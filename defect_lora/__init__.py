@@ -6,7 +6,8 @@ __version__ = "0.1.0"
 _HOMES = {  # module -> the names that it gives to the face
     "data.files": ["InputError"],
     "data.images": ["image_grid", "open_image"],
-    "data.dataset": ["DefectSpectrumDataset", "download_category"],
+    "data.layouts": ["download_category"],
+    "data.dataset": ["DefectSpectrumDataset"],
     "data.cables": ["write_cables"],
     "model.base": ["load_base"],
     "model.unet": ["ClassConditionedUNet", "ClassEmbedding"],
