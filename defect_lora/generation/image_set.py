@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'LOOSE_FILES', 'plan_images', 'image_place', 'check_names', 'refuse_stale', 'refuse_foreign', 'is_generated',
            'is_packed', 'find_missing', 'sample_names', 'sample_bytes', 'write_shard', 'add_member', 'write_images',
-           'generate_rows', 'processes', 'sum_over_processes', 'generate_folder', 'say_start', 'counted', 'read_chosen',
-           'add_images', 'check_ids', 'next_index', 'zip_folder']
+           'generate_rows', 'processes', 'sum_over_processes', 'generate_images', 'say_start', 'counted', 'read_chosen',
+           'add_images', 'check_ids', 'next_index', 'zip_set']
 
 # %% ../../nbs/generation/00_image_set.ipynb #5e7a0003
 import json
@@ -227,7 +227,7 @@ def sum_over_processes(
 LOOSE_FILES = 10_000  # above that many images, shards are recommended
 
 
-def generate_folder(
+def generate_images(
     pipe: DefectPipeline,
     out: str | Path,  # gets <class>/<index>.png, or shards, and manifest.jsonl
     per_class: int = 10,  # images of each class
@@ -345,7 +345,7 @@ def next_index(
     return max((int(path.stem) for path in folder.glob("*") if path.stem.isdecimal()), default=-1) + 1
 
 
-def zip_folder(
+def zip_set(
     folder: str | Path,  # of a set, with its manifest.jsonl
 ) -> Path:  # the zip file beside it
     "Pack a set into a zip file, whole or not at all; an older one of the same set is replaced, any other file is not. Raises InputError."

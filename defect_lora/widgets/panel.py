@@ -41,7 +41,7 @@ from ..data.images import image_grid, open_image, size_within
 from ..evaluation.memorization import RealImages
 from ..generation.painting import GUIDANCE, add_pair, defect_names, paint
 from ..data.images import provenance_at
-from ..generation.image_set import add_images, zip_folder
+from ..generation.image_set import add_images, zip_set
 from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
 from ..generation.placement import Places, mask_to_image
 from ..training.memory import in_words
@@ -466,7 +466,7 @@ class GenerateWidget(GeneratingPanel):
             self._save()
         if not self._folder().is_dir():
             raise InputError(f"{self._folder()}: nothing is saved there yet; generate and save first")
-        self.say(offer(zip_folder(self._folder()), self.link))
+        self.say(offer(zip_set(self._folder()), self.link))
 
     def _folder(self):
         if not self.folder.value.strip():
