@@ -199,7 +199,7 @@ def test_the_report_and_the_comparison_are_shown(page):
 
 def test_a_training_in_another_process_is_watched_through_a_reload(page, lab):
     address, folder = lab
-    cell = nbformat.v4.new_code_cell('from defect_lora.widgets.panel import WatchWidget\nWatchWidget("other")')
+    cell = nbformat.v4.new_code_cell('from defect_lora import WatchWidget\nWatchWidget("other")')
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "watch.ipynb")
     open_notebook(page, address, "watch.ipynb")
     run_all(page)

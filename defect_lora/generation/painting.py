@@ -25,12 +25,14 @@ from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask, is_good, margins
+from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask, margins
+from ..data.layouts import is_good
 from ..sharing.exports import coco_annotations
 from ..data.files import InputError, file_sha256, write_atomically
 from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, read_provenance, save_image, size_within, to_rgb
 from ..training.latents import derive_seed, scale_latents
-from .image_set import check_names, processes, provenance_at, sum_over_processes
+from ..data.images import provenance_at
+from .image_set import check_names, processes, sum_over_processes
 from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
 from .placement import Places
 

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from ..data.dataset import DefectSpectrumDataset, read_mask
+from ..data.dataset import DefectSpectrumDataset
+from ..data.images import read_mask
 from ..data.files import InputError
 from ..data.images import open_image, size_within
 

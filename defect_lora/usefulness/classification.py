@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 from ..data.dataset import fit_image
 from ..evaluation.classifier import confusion, fit_weights
 from ..evaluation.distances import bootstrap_weights, share_interval
-from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, labelled_images, load_features
+from ..data.layouts import labelled_images
+from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from ..data.files import InputError, file_sha256
 from ..data.images import open_image
 from ..evaluation.tables import markdown_table, percent

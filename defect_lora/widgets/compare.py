@@ -15,8 +15,8 @@ import ipywidgets
 from ..data.files import InputError
 from ..data.images import image_grid, open_image
 from ..evaluation.evaluator import load_report
-from ..evaluation.features import labelled_images
-from ..generation.image_set import provenance_at
+from ..data.layouts import labelled_images
+from ..data.images import provenance_at
 from .panel import Panel, action_button, encode_image, picture, wrapping_row
 
 # %% ../../nbs/widgets/04_compare.ipynb #7103a634

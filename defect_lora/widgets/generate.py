@@ -16,10 +16,11 @@ from PIL import Image
 
 from ..data.files import InputError
 from ..data.images import open_image
-from ..evaluation.features import choose_features, labelled_images
+from ..data.layouts import labelled_images
+from ..evaluation.features import choose_features
 from ..evaluation.memorization import RealImages
 from ..evaluation.tables import html_table
-from ..generation.image_set import add_images, zip_folder
+from ..generation.image_set import add_images, zip_set
 from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
 from defect_lora.widgets.panel import (
     GeneratingPanel, PictureButton, Stopped, action_button, encode_image, offer_download, picture, wrapping_row,
@@ -241,7 +242,7 @@ class GenerateWidget(GeneratingPanel):
             self._save()
         if not self._folder().is_dir():
             raise InputError(f"{self._folder()}: nothing is saved there yet; generate and save first")
-        self.say(offer_download(zip_folder(self._folder()), self.link))
+        self.say(offer_download(zip_set(self._folder()), self.link))
 
     def _folder(self):
         if not self.folder.value.strip():
