@@ -18,6 +18,7 @@ _HOMES = {  # module -> the names that it gives to the face
     "evaluation.curation": ["decide"],
     "training.config": ["TrainConfig"],
     "training.trainer": ["Trainer"],
+    "generation.image_set": ["generate_images"],
     "generation.painting": ["paint", "paint_defects"],
     "usefulness.classification": ["FeatureClassifier", "measure_usefulness", "plot_usefulness"],
     "sharing.exports": ["good_images"],
