@@ -269,7 +269,8 @@ def run_generate(args):
     _require(args.real or not (args.pairs and args.category), "--category", args.category, "left out: without --real, the run says which product it was trained on")
     _require(not args.pairs or args.shard_size is None, "--shard-size", args.shard_size, "left out: pairs are loose files")
     load_libraries()
-    from defect_lora.generation.image_set import generate_folder, processes
+    from defect_lora.generation.image_set import generate_images
+    from defect_lora.model.pipeline import processes
     from defect_lora.model.pipeline import DefectPipeline
 
     state, names = processes(), _names(args.classes)
@@ -277,7 +278,7 @@ def run_generate(args):
     pipe = pipe.fast() if args.fast else pipe
     if args.pairs:
         return _paint(args, pipe, names, state)
-    generate_folder(pipe, args.out, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size,
+    generate_images(pipe, args.out, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size,
                     shard_size=args.shard_size, **_sampling(args))
     if not state.is_main_process:
         return []

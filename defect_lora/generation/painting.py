@@ -32,7 +32,8 @@ from ..data.files import InputError, file_sha256, write_atomically
 from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, read_provenance, save_image, size_within, to_rgb
 from ..training.latents import derive_seed, scale_latents
 from ..data.images import provenance_at
-from .image_set import check_names, processes, sum_over_processes
+from .image_set import check_names
+from ..model.pipeline import processes, sum_over_processes
 from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
 from .placement import Places
 

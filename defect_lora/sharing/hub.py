@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ..training.checkpoints import replace_folder
+from ..data.files import replace_folder
 from ..evaluation.evaluator import Report, load_report, total_rows
 from ..data.layouts import labelled_images
 from ..data.files import InputError
