@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BINS', 'REACH', 'image_mask_pairs', 'read_pair', 'SmallUNet', 'mask_loss', 'bin_of', 'pixel_histograms',
-           'average_precision', 'pixel_scores', 'segment', 'judge_pair', 'measure_localization', 'judge_pixels']
+           'average_precision', 'pixel_scores', 'segment', 'judge_pair', 'measure_localization']
 
 # %% ../../nbs/usefulness/03_segmentation.ipynb #47cbc4f6
 from pathlib import Path
@@ -15,13 +15,15 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..data.dataset import DefectSpectrumDataset, check_masks, fit_image, fit_mask, read_mask
+from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask
+from ..data.images import read_mask
+from ..data.layouts import check_masks
 from ..evaluation.features import conv_block
 from ..data.files import InputError
 from ..data.images import open_image
 from defect_lora.usefulness.classification import (
-    Pixels, Usefulness, check_options, check_overlap, count_copies, fit_network, make_arms, random_views, seeded_network, size_notes,
-    some_device, summarise, verdict,
+    PixelCache, Usefulness, check_options, check_overlap, compare_arms, count_copies, default_device, fit_network, make_arms,
+    random_views, seeded_network, size_notes, verdict,
 )
 
 # %% ../../nbs/usefulness/03_segmentation.ipynb #84518b39
@@ -140,9 +142,9 @@ def segment(
     progress: bool = False,  # show a progress bar
 ) -> torch.Tensor:  # (n, 2, BINS) histograms of the test images
     "Train a U-Net on one arm and count its logits on the test images."
-    generator, device = torch.Generator().manual_seed(seed), some_device()
+    generator, device = torch.Generator().manual_seed(seed), default_device()
     network = seeded_network(SmallUNet, seed).to(device)
-    store = Pixels(train, lambda pair: read_pair(pair, size))
+    store = PixelCache(train, lambda pair: read_pair(pair, size))
     def batch():
         picks = torch.multinomial(weights, batch_size, replacement=True, generator=generator).tolist()
         views = random_views(store(picks), generator).to(device)
@@ -186,10 +188,10 @@ def measure_localization(
     found = [segment(arms[arm].paths, arms[arm].weights, test, size, steps, seed, progress=progress) for arm, seed in work]
     histograms = {arm: torch.stack(found[i * len(seeds):(i + 1) * len(seeds)]) for i, arm in enumerate(arms)}
     notes = [f"Segmenter: a small U-Net from scratch, {size} px, {steps} steps; IoU at a probability of 0.5.", *size_notes(len(test), seeds, count_copies(paths["fake"], paths["real"]), real_share)]
-    return judge_pixels(histograms, arms, seeds, draws, notes)
+    return _evaluate_histograms(histograms, arms, seeds, draws, notes)
 
 
-def judge_pixels(
+def _evaluate_histograms(
     histograms: dict,  # arm -> (seeds, n, 2, BINS)
     training: dict,  # arm -> TrainingSet of pairs
     seeds: tuple,
@@ -198,7 +200,7 @@ def judge_pixels(
 ) -> Usefulness:
     "The figures and the sentence that follow from what each arm marked."
     n_test = histograms["real"].shape[1]
-    arms, differences = summarise({arm: pixel_scores(h) for arm, h in histograms.items()}, n_test, len(seeds), draws)
+    arms, differences = compare_arms({arm: pixel_scores(h) for arm, h in histograms.items()}, n_test, len(seeds), draws)
     for arm, h in histograms.items():
         table = torch.stack([h[..., :BINS // 2].sum(-1), h[..., BINS // 2:].sum(-1)], dim=-1).sum((0, 1))  # true, given
         arms[arm].update(n_train=len(training[arm].paths), confusion=table.long().tolist())
