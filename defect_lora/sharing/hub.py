@@ -13,12 +13,12 @@ import tempfile
 from pathlib import Path
 
 from ..training.checkpoints import replace_folder
-from ..evaluation.evaluator import Report, load_report, total_rows
+from ..evaluation.report import Report, load_report, total_rows
 from ..evaluation.features import labelled_images
 from ..data.files import InputError
 from ..data.images import image_grid, open_image, save_image
 from ..model.pipeline import find_model, provenance_at, read_config
-from ..evaluation.tables import markdown_table
+from ..evaluation.report import markdown_table
 from ..model.unet import ADAPTERS, EMBEDDING, load_tensors
 
 # %% ../../nbs/sharing/01_hub.ipynb #cf978072

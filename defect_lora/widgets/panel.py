@@ -31,7 +31,7 @@ from PIL import Image
 from ..training.checkpoints import is_training
 from ..training.config import TrainConfig
 from ..data.dataset import DefectSpectrumDataset
-from ..evaluation.evaluator import load_report
+from ..evaluation.report import load_report
 from ..sharing.exports import good_images
 from ..evaluation.features import choose_features, labelled_images
 from ..training.metrics import Progress, best_of, draw_curves, losses, progress_of, read_metrics
@@ -42,7 +42,7 @@ from ..generation.painting import GUIDANCE, add_pair, defect_names, paint_defect
 from ..model.pipeline import FAST_STEPS, DefectPipeline, add_images, in_batches, provenance_at, zip_folder
 from ..generation.placement import Places, as_picture
 from ..training.memory import in_words
-from ..evaluation.tables import html_table, percent
+from ..evaluation.report import html_table, percent
 
 log = logging.getLogger(__name__)
 
