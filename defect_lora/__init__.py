@@ -1,2 +1,40 @@
-"Few-shot industrial defect generation. Modules are imported where they are used, so importing this package is quick."
+"Few-shot industrial defect generation. Each name of the face is imported when it is first used, so importing the package is quick."
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_HOMES = {  # module -> the names that it gives to the face
+    "data.files": ["InputError"],
+    "data.images": ["image_grid", "open_image"],
+    "data.layouts": ["download_category"],
+    "data.dataset": ["DefectSpectrumDataset"],
+    "data.cables": ["write_cables"],
+    "model.base": ["load_base"],
+    "model.unet": ["ClassConditionedUNet", "ClassEmbedding"],
+    "model.pipeline": ["DefectPipeline"],
+    "evaluation.features": ["choose_features"],
+    "evaluation.report": ["contact_sheet", "markdown_table", "write_report"],
+    "evaluation.evaluator": ["Evaluator"],
+    "evaluation.curation": ["decide"],
+    "training.config": ["TrainConfig"],
+    "training.trainer": ["Trainer"],
+    "generation.image_set": ["generate_images"],
+    "generation.painting": ["paint", "paint_defects"],
+    "usefulness.classification": ["FeatureClassifier", "measure_usefulness", "plot_usefulness"],
+    "sharing.exports": ["good_images"],
+    "widgets.panel": ["CompareWidget", "GenerateWidget", "PaintWidget", "ReportWidget", "WatchWidget"],
+}
+_FACE = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_FACE)
+
+
+def __getattr__(name):
+    if name not in _FACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_FACE[name]}", __name__), name)
+    globals()[name] = value  # the next use finds it without this function
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -269,14 +269,16 @@ def run_generate(args):
     _require(args.real or not (args.pairs and args.category), "--category", args.category, "left out: without --real, the run says which product it was trained on")
     _require(not args.pairs or args.shard_size is None, "--shard-size", args.shard_size, "left out: pairs are loose files")
     load_libraries()
-    from defect_lora.model.pipeline import DefectPipeline, generate_folder, processes
+    from defect_lora.generation.image_set import generate_images
+    from defect_lora.model.pipeline import processes
+    from defect_lora.model.pipeline import DefectPipeline
 
     state, names = processes(), _names(args.classes)
     pipe = DefectPipeline.from_pretrained(args.run, device=_device(state))
     pipe = pipe.fast() if args.fast else pipe
     if args.pairs:
         return _paint(args, pipe, names, state)
-    generate_folder(pipe, args.out, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size,
+    generate_images(pipe, args.out, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size,
                     shard_size=args.shard_size, **_sampling(args))
     if not state.is_main_process:
         return []
@@ -284,11 +286,11 @@ def run_generate(args):
 
 
 def _paint(args, pipe, names, state):
-    from defect_lora.generation.painting import GUIDANCE, paint_folder
+    from defect_lora.generation.painting import GUIDANCE, paint_defects
 
     good, real = _photographs(args)
     sampling = _sampling(args) | (dict(guidance_scale=GUIDANCE) if args.guidance_scale is None else {})
-    paint_folder(pipe, args.out, good, real, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size, layout=args.layout or "ds-mvtec", **sampling)
+    paint_defects(pipe, args.out, good, real, per_class=args.per_class, classes=names, seed=args.seed, batch_size=args.batch_size, layout=args.layout or "ds-mvtec", **sampling)
     rows = (Path(args.out) / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     return [f"{len(rows)} images with masks: {args.out}", *(f"{path.stem}: {path}" for path in (Path(args.out) / "manifest.jsonl", Path(args.out) / "annotations.json"))] if state.is_main_process else []
 
@@ -315,10 +317,9 @@ def _photographs(args):
 def _sampling(args):
     "Steps and guidance as given, else as the run was configured."
     from defect_lora.training.config import TrainConfig
-    from defect_lora.model.pipeline import FAST_STEPS, find_model
-    from defect_lora.sharing.hub import training_of
+    from defect_lora.model.pipeline import FAST_STEPS, find_model, read_training
 
-    training = training_of(find_model(args.run))
+    training = read_training(find_model(args.run))
     given = dict(num_inference_steps=args.num_inference_steps or (FAST_STEPS if args.fast else None), guidance_scale=args.guidance_scale)
     return {name: training.get(name, getattr(TrainConfig, name)) if value is None else value for name, value in given.items()}
 
@@ -385,24 +386,25 @@ def _few(args):
 
 def _report(args, few):
     from defect_lora.evaluation.evaluator import Evaluator
-    from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness, usefulness_section
+    from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness
 
     evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True)
     report = evaluator.report()
     if few is not None:
         gain = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
-        report.sections.append(usefulness_section(gain))
+        report.sections.append(gain.section())
     if args.segmenter:
         from defect_lora.usefulness.segmentation import measure_localization
 
         gain = measure_localization(few, few.holdout(), args.fake, progress=True)
-        report.sections.append(usefulness_section(gain, "Does a segmenter gain?", "localization"))
+        report.sections.append(gain.section("Does a segmenter gain?", "localization"))
     return report
 
 
 def _curate(args):
     from defect_lora.evaluation.curation import curate, decide, quarantine_folder
-    from defect_lora.evaluation.features import choose_features, generated_by, labelled_images
+    from defect_lora.data.layouts import labelled_images
+    from defect_lora.evaluation.features import choose_features, generated_by
 
     paths, _ = labelled_images(args.fake)
     features = choose_features(generated_by(paths[0]) if paths else None) if args.features == "auto" else args.features

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test of the project, in the environment that is active.
+# Every test of the project, in the environment that is active; with --fast what tells most in minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 copy=$(mktemp -d)
@@ -13,8 +13,22 @@ cp defect_lora/__init__.py "$copy/defect_lora"
 diff -r -x __pycache__ -x tiny defect_lora "$copy/defect_lora" || { echo "run nbdev-export and commit both"; exit 1; }
 diff -rq -x .ipynb_checkpoints nbs "$copy/nbs" || { echo "run nbdev-clean and commit"; exit 1; }
 
+echo "== ruff"
+ruff check .
+ruff format --check nbs tests benchmarks docs
+
+export DEFECT_LORA_SMALL=1
+if [ "${1:-}" = --fast ]; then
+    echo "== notebooks of data, model and evaluation"
+    for folder in data model evaluation; do nbdev-test "nbs/$folder" --n-workers 2 --timing; done
+    echo "== pytest"
+    python -m pytest tests/test_house.py tests/test_readme.py tests/test_docs.py tests/test_package.py tests/test_cli.py --durations 10
+    exit
+fi
+
 echo "== notebooks run"
-DEFECT_LORA_SMALL=1 nbdev-test nbs --skip-folder-re '^[_.]|^tutorials' --n-workers 2 --timing  # the tutorials run in tests/test_colab.py
+nbdev-test nbs --skip-folder-re '^[_.]|^tutorials' --n-workers 2 --timing  # the tutorials run in tests/test_colab.py
 
 echo "== pytest"
-python -m pytest tests
+unset DEFECT_LORA_SMALL
+python -m pytest tests --durations 25

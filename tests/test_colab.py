@@ -25,7 +25,7 @@ from defect_lora.data.cables import write_cables
 ROOT = Path(__file__).parents[1]
 COLAB = Path(__file__).parent / "colab"
 TUTORIALS = sorted((ROOT / "nbs" / "tutorials").glob("*.ipynb"))
-NOTEBOOKS = [*sorted((ROOT / "nbs").glob("*.ipynb")), *TUTORIALS]
+NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 FRONT = {"ipython": "7.34.0", "ipykernel": "6.17.1", "ipywidgets": "7.7.1"}
 VERSIONS = "import IPython, ipykernel, ipywidgets\nprint(IPython.__version__, ipykernel.__version__, ipywidgets.__version__)"
 PRESS = """
@@ -143,7 +143,7 @@ def cache(tmp_path):
     hub = Hub()
     hub.add_folder(f"models/{SD15}", model)
     hub.add_folder("datasets/DefectSpectrum/Defect_Spectrum", write_cables(tmp_path / "photographs", per_class=4, size=64))
-    fill = "from defect_lora.model.base import load_base; from defect_lora.data.dataset import download_category; print(load_base('sd15').size, download_category('cable'))"
+    fill = "from defect_lora.model.base import load_base; from defect_lora.data.layouts import download_category; print(load_base('sd15').size, download_category('cable'))"
     with serving(hub) as address:
         done = run_with_hub(fill, address, HF_HOME=str(tmp_path / "home"))
     assert done.stdout.startswith("64 "), done.stderr
@@ -157,7 +157,7 @@ def test_the_quickstart_s_branch_for_a_gpu_runs_unchanged(front, cache, tmp_path
     assert list(tmp_path.glob("empty/quickstart/sd15-*/report/report.json"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_notebook_is_committed_clean_and_small(path):
     text, notebook = path.read_text(encoding="utf-8"), nbformat.read(path, as_version=4)
     assert path.stat().st_size < 500_000

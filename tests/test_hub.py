@@ -7,7 +7,8 @@ from defect_lora.data.cables import write_cables
 REPO = "DefectSpectrum/Defect_Spectrum"
 CODE = """
 import sys
-from defect_lora.data.dataset import DefectSpectrumDataset, download_category
+from defect_lora.data.dataset import DefectSpectrumDataset
+from defect_lora.data.layouts import download_category
 from defect_lora.data.files import InputError
 try:
     root = download_category(sys.argv[1], cache_dir=sys.argv[2])

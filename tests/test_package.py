@@ -10,6 +10,7 @@ from configparser import ConfigParser
 from email.parser import Parser
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import defect_lora
@@ -92,6 +93,24 @@ def test_installed_wheel_draws_data_and_loads_the_tiny_base(installed, tmp_path)
     assert len(list((out / "DS-MVTec" / "cable" / "image").glob("*/*.png"))) == 9
     code = "from defect_lora.model.base import load_base; print(load_base('tiny').source)"
     assert python("-c", code, PYTHONPATH=str(installed), HF_HUB_OFFLINE="1").startswith(str(installed))
+
+
+def test_every_name_of_the_face_resolves():
+    for name in defect_lora.__all__:
+        assert getattr(defect_lora, name).__name__ == name and name in dir(defect_lora)
+    assert "Trainer" in defect_lora.__all__ and not [name for name in dir(defect_lora) if name.startswith("nothing")]
+    with pytest.raises(AttributeError, match="no attribute 'Trainers'"):
+        defect_lora.Trainers
+
+
+def test_tutorials_import_from_the_face_alone():
+    for path in sorted((ROOT / "nbs" / "tutorials").glob("*.ipynb")):
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        lines = [line.strip() for cell in cells for line in cell.source.splitlines() if re.match(r"\s*(from|import) defect_lora", line)]
+        names = {name.strip() for line in lines for name in line.partition(" import ")[2].split(",")}
+        assert lines and all(line.startswith("from defect_lora import ") for line in lines), path.name
+        assert names <= set(defect_lora.__all__), path.name
+        assert not [cell.source for cell in cells if re.search(r"^\s*(#\|\s*export|def |class )", cell.source, re.M)], path.name
 
 
 def test_light_modules_do_not_import_torch():

@@ -26,7 +26,7 @@ def test_earlier_run():
 
 def test_study():
     "Class accuracy and KID of every seed, in the order of the seeds."
-    found = json.loads((ROOT / "nbs" / "results" / "drawn_cables.json").read_text())
+    found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
     paragraph = next(line for line in README.splitlines() if line.startswith("[The study]"))
     for kind in ("tuned", "untouched"):
         rows = [found[f"{kind}, seed {seed}"] for seed in range(3)]
@@ -37,7 +37,7 @@ def test_study():
 
 def test_start():
     "What beginning with the mean does after 100 epochs, beside the same training that begins with noise."
-    found = json.loads((ROOT / "nbs" / "results" / "drawn_cables.json").read_text())
+    found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
     rows = {kind: [found[f"{kind}, epoch 100, seed {seed}"] for seed in range(3)] for kind in ("from the mean", "one token")}
     distance, share = ({kind: listed([form(row) for row in of]) for kind, of in rows.items()}
                        for form in (lambda row: f"{row['kid']['value']:.0f}", lambda row: f"{100 * row['class_accuracy']['value']:.0f} %"))
@@ -47,7 +47,7 @@ def test_start():
 
 def test_trust():
     "How often the intervals hold the truth, and the faults are named."
-    found = json.loads((ROOT / "nbs" / "results" / "intervals.json").read_text())
+    found = json.loads((ROOT / "nbs" / "studies" / "results" / "intervals.json").read_text())
     held = [row["value"] for kind in found["intervals"].values() for row in kind.values()]
     named, of = (sum(kind[key] for kind in found["verdicts"].values()) for key in ("named", "of"))
     assert f"hold it in {100 * min(held):.0f} to {100 * max(held):.0f} of 100 sets" in README
@@ -56,7 +56,7 @@ def test_trust():
 
 def test_usefulness():
     "What generated images add to a classifier on frozen features, by the number of real images."
-    found = json.loads((ROOT / "nbs" / "results" / "usefulness.json").read_text())
+    found = json.loads((ROOT / "nbs" / "studies" / "results" / "usefulness.json").read_text())
     for images in ("all", "curated"):
         added = [fmean(found[f"{shots} images, seed {seed}"]["features"][images]["difference"]["value"] for seed in range(3)) for shots in (3, 5, 10)]
         assert f"{listed([f'{100 * value:+.1f}' for value in added])} points" in README
@@ -64,7 +64,7 @@ def test_usefulness():
 
 def test_painting():
     "Named, labels, seams, and what pairs add to a segmenter."
-    found = json.loads((ROOT / "nbs" / "results" / "painting.json").read_text())
+    found = json.loads((ROOT / "nbs" / "studies" / "results" / "painting.json").read_text())
     def of(part): return [found[f"{part}, seed {seed}"] for seed in range(3)]
     def named(setting): return f"{100 * fmean(row[setting]['all'] for row in of('presence')):.0f} %"
     def fit(what): return f"{fmean(fmean(row[what] for row in rows.values()) for rows in of('label_fit')):.2f}"

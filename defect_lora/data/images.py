@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['IMAGE_FORMATS', 'IMAGE_SUFFIXES', 'rescale_to_8_bit', 'to_rgb', 'explain_image_error', 'read_upright', 'open_image',
-           'open_mask', 'list_images', 'check_images', 'png_bytes', 'save_image', 'read_provenance', 'size_within',
-           'shorten', 'draw_cell', 'image_grid']
+           'open_mask', 'read_mask', 'list_images', 'check_images', 'png_bytes', 'save_image', 'read_provenance',
+           'provenance_at', 'size_within', 'shorten', 'draw_cell', 'image_grid']
 
 # %% ../../nbs/data/01_images.ipynb #44c9387b
 import json
+import tarfile
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -116,6 +117,17 @@ def open_mask(
         values = values.max(axis=2)
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
+# %% ../../nbs/data/01_images.ipynb #8d4baaed
+def read_mask(
+    path: Path,  # a label image of any of the layouts
+    image_size: tuple,  # width, height of its image
+) -> np.ndarray:  # height, width; bool
+    "Read a mask as defect or not."
+    mask = open_mask(path)
+    if mask.size != image_size:
+        raise InputError(f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {image_size[0]} x {image_size[1]}")
+    return np.asarray(mask) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+
 # %% ../../nbs/data/01_images.ipynb #1d358739
 def list_images(
     folder: Path | str,  # only this folder, not the ones inside it
@@ -175,6 +187,20 @@ def read_provenance(
             return json.loads(image.text.get("defect_lora", "{}"))
     except Exception as error:
         raise InputError(explain_image_error(Path(path), error)) from error
+
+# %% ../../nbs/data/01_images.ipynb #349eb57e
+def provenance_at(
+    path: Path,  # an image, or a shard
+) -> dict | None:  # of the image, or of the shard's first; empty = it carries none, None = the file does not open
+    "What a file says of itself, from its first bytes."
+    try:
+        if path.suffix == ".tar":
+            with tarfile.open(path, "r:") as tar:
+                return next((json.loads(tar.extractfile(member).read()) for member in tar if member.name.endswith(".json")), {})
+        with Image.open(path) as image:
+            return json.loads(image.info.get("defect_lora", "{}"))
+    except Exception:  # decoders raise nearly anything on damaged files
+        return None
 
 # %% ../../nbs/data/01_images.ipynb #00db0bfe
 def size_within(

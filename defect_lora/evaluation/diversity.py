@@ -23,7 +23,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .distances import bootstrap_weights, interval_around, no_measure
-from .features import fetch_inception, is_reachable, load_tiny_features, square_pixels
+from ..data.files import is_reachable
+from .features import fetch_inception, load_tiny_features, square_pixels
 from ..data.files import InputError
 from ..data.images import open_image, to_rgb
 

@@ -4,16 +4,14 @@
 
 # %% auto #0
 __all__ = ['INCEPTION_SHA256', 'CLIP_ID', 'DINOV2_ID', 'NETWORKS', 'PIECE', 'conv_block', 'TinyFeatures', 'save_tiny_features',
-           'load_tiny_features', 'Features', 'square_pixels', 'tiny_features', 'fetch', 'is_reachable',
-           'inception_file', 'inception_is_reachable', 'fetch_inception', 'inception_features', 'clip_features',
-           'dinov2_features', 'load_features', 'choose_features', 'generated_by', 'extract_features', 'labelled_images',
-           'Sets', 'read_sets']
+           'load_tiny_features', 'Features', 'square_pixels', 'tiny_features', 'inception_file',
+           'inception_is_reachable', 'fetch_inception', 'inception_features', 'clip_features', 'dinov2_features',
+           'load_features', 'choose_features', 'generated_by', 'extract_features', 'Sets', 'read_sets']
 
 # %% ../../nbs/evaluation/00_features.ipynb #98b8ef01
 import contextlib
 import hashlib
 import json
-import urllib.request
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -28,8 +26,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..data.dataset import DefectSpectrumDataset, fit_image
-from ..data.files import InputError, cache_folder, file_sha256, whole_file, write_atomically
-from ..data.images import check_images, list_images, open_image, read_provenance
+from ..data.files import InputError, cache_folder, fetch, file_sha256, is_reachable, write_atomically
+from ..data.images import check_images, open_image, read_provenance
+from ..data.layouts import labelled_images
 
 # %% ../../nbs/evaluation/00_features.ipynb #61c1ff75
 def conv_block(
@@ -127,50 +126,6 @@ def tiny_features(
 
 # %% ../../nbs/evaluation/00_features.ipynb #3d4289b6
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-
-# %% ../../nbs/evaluation/00_features.ipynb #00957884
-def fetch(
-    url: str,
-    path: Path,  # where it is kept
-    sha256: str,  # what it must be
-    timeout: float = 20,  # seconds without an answer
-) -> Path:
-    "Download a file once, whole and checked; InputError where it cannot be had or is another."
-    if not path.exists():
-        try:
-            with urllib.request.urlopen(url, timeout=timeout) as response, whole_file(path) as file:
-                _copy(response, file, sha256, url)
-        except OSError as error:
-            raise InputError(f"{url} cannot be downloaded ({error}); connect to a network, or put the file at {path}") from None
-    elif file_sha256(path) != sha256:
-        raise InputError(f"{path} is damaged or another file (its SHA-256 is not {sha256}); remove it, and it is downloaded again")
-    return path
-
-
-def is_reachable(
-    url: str,
-    path: Path,  # where it is kept once it was downloaded
-    timeout: float = 5,  # seconds to wait for an answer
-) -> bool:  # whether the file is here or a download can start
-    "Whether a file lies on this disk or can be downloaded."
-    if path.exists():
-        return True
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=timeout).close()
-    except OSError:
-        return False
-    return True
-
-
-def _copy(response, file, sha256, url):
-    digest = hashlib.sha256()
-    with tqdm(total=int(response.headers.get("Content-Length") or 0), unit="B", unit_scale=True, desc=Path(url).name) as bar:
-        while block := response.read(1 << 20):
-            file.write(block)
-            digest.update(block)
-            bar.update(len(block))
-    if digest.hexdigest() != sha256:
-        raise InputError(f"{url} gave another file than expected (its SHA-256 is not {sha256}); nothing was kept")
 
 # %% ../../nbs/evaluation/00_features.ipynb #55200d14
 def inception_file() -> Path:
@@ -333,22 +288,6 @@ def _read_rows(path, n):
     with contextlib.suppress(OSError, KeyError, SafetensorError):  # missing or damaged: computed anew
         rows = load(path.read_bytes())["rows"]
         return rows if len(rows) == n else None
-
-# %% ../../nbs/evaluation/00_features.ipynb #8e31c888
-def labelled_images(
-    source,  # a folder, or a DefectSpectrumDataset
-    category: str | None = None,  # which product, where a folder holds several
-) -> tuple:  # paths, class names
-    "Every image of a folder with the name of its class."
-    if hasattr(source, "samples"):
-        return [s.path for s in source.samples], [source.classes[s.label] for s in source.samples]
-    folder = Path(source)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    pairs = [(path, sub.name) for sub in sorted(folder.iterdir()) if sub.is_dir() for path in list_images(sub)]
-    if pairs:
-        return [p for p, _ in pairs], [name for _, name in pairs]
-    return labelled_images(DefectSpectrumDataset(folder, category=category))
 
 # %% ../../nbs/evaluation/00_features.ipynb #0fad8b23
 @dataclass

@@ -295,7 +295,8 @@ def load_report(
 
 def _loaded_sections(found):
     "Take the sections out of what was read."
-    earlier = [dict(title=title, key=key, notes=[found[key]["verdict"], *found[key]["notes"]]) for key, title in _ASKED.items() if found.get(key)]
-    kept = found.pop("sections", earlier)
+    kept = found.pop("sections", None)
+    if kept is None:
+        kept = [dict(title=title, key=key, notes=[found[key]["verdict"], *found[key]["notes"]]) for key, title in _ASKED.items() if found.get(key)]
     payloads = {key: found.pop(key, None) for key in [*_ASKED, *(section["key"] for section in kept if section["key"])]}
     return [Section(**section, payload=payloads.get(section["key"])) for section in kept]

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['log', 'AROUND', 'FAINT', 'CLEAR', 'GUIDANCE', 'FEATHER', 'TRIES', 'PAIR_LAYOUTS', 'encode_squares', 'decode_levels',
            'encode_photograph', 'latent_mask', 'window_around', 'decode_windows', 'to_photograph', 'change_mask',
-           'without_specks', 'overlap', 'Painted', 'compose', 'paint_defects', 'defect_names', 'wanted_defects',
-           'good_class', 'check_targets', 'paint_batch', 'without_shape', 'blend_background', 'Layout', 'pair_place',
-           'plan_pairs', 'PairPainter', 'paint_folder', 'check_pairs', 'write_pairs', 'save_pair', 'is_painted',
-           'differing', 'refuse_other_pairs', 'pictures_in', 'finish_pairs', 'write_labels', 'add_pair',
-           'read_chosen_pairs']
+           'remove_small_objects', 'iou', 'Painted', 'compose', 'paint', 'defect_names', 'wanted_defects', 'good_class',
+           'check_targets', 'paint_batch', 'without_shape', 'blend_background', 'Layout', 'pair_place', 'plan_pairs',
+           'PairPainter', 'paint_defects', 'check_pairs', 'write_pairs', 'save_pair', 'is_painted', 'differing',
+           'refuse_other_pairs', 'pictures_in', 'finish_pairs', 'write_labels', 'add_pair', 'read_chosen_pairs']
 
 # %% ../../nbs/generation/02_painting.ipynb #882e4905
 import functools
@@ -26,15 +25,16 @@ from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask, is_good, margins
+from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask, margins
+from ..data.layouts import is_good
 from ..sharing.exports import coco_annotations
 from ..data.files import InputError, file_sha256, write_atomically
 from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, read_provenance, save_image, size_within, to_rgb
 from ..training.latents import derive_seed, scale_latents
-from defect_lora.model.pipeline import (
-    DefectPipeline, check_inputs, check_names, class_ids, image_seed, in_batches, make_generators, processes, provenance_at,
-    sum_over_processes,
-)
+from ..data.images import provenance_at
+from .image_set import check_names
+from ..model.pipeline import processes, sum_over_processes
+from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
 from .placement import Places
 
 log = logging.getLogger(__name__)
@@ -136,10 +136,10 @@ def change_mask(
     difference = np.abs(np.float32(after) - np.float32(before)).max(2)
     pieces, _ = ndimage.label(difference > FAINT)
     clear = np.setdiff1d(pieces[difference > CLEAR], 0)
-    return without_specks(ndimage.binary_fill_holes(np.isin(pieces, clear)))
+    return remove_small_objects(ndimage.binary_fill_holes(np.isin(pieces, clear)))
 
 
-def without_specks(
+def remove_small_objects(
     mask: np.ndarray,  # (height, width) bool
     share: float = 2e-4,  # of the picture, and 4 pixels: smaller pieces are specks
 ) -> np.ndarray:  # (height, width) bool
@@ -149,7 +149,7 @@ def without_specks(
     return mask & (sizes >= max(4, share * mask.size))[pieces]
 
 
-def overlap(
+def iou(
     one: np.ndarray,  # (height, width) bool
     other: np.ndarray,  # (height, width) bool
 ) -> float:  # 0 to 1; 1 where both are empty
@@ -165,9 +165,9 @@ FEATHER = 0.015  # of the longer side: how far inside the mask the paint has fad
 @dataclass
 class Painted:
     "A photograph with a defect painted into it."
-    image: Image.Image  # RGB; outside of `asked` every pixel is the photograph's
+    image: Image.Image  # RGB; outside of `region` every pixel is the photograph's
     mask: np.ndarray  # (height, width) bool: what visibly changed, the label
-    asked: np.ndarray  # (height, width) bool: where paint was allowed
+    region: np.ndarray  # (height, width) bool: where paint was allowed
 
     @property
     def visible(self) -> bool:
@@ -175,9 +175,9 @@ class Painted:
         return bool(self.mask.any())
 
     @property
-    def fit(self) -> float:
-        "IoU of the label and of what was asked for."
-        return overlap(self.mask, self.asked)
+    def iou(self) -> float:
+        "Intersection over union of the label and of the region."
+        return iou(self.mask, self.region)
 
 
 def compose(
@@ -200,7 +200,7 @@ def compose(
     return Painted(Image.fromarray(after), change_mask(before, after) & mask, mask)  # filled holes end at the mask
 
 # %% ../../nbs/generation/02_painting.ipynb #58e5bce5
-def paint_defects(
+def paint(
     pipe: DefectPipeline,  # trained; its fast() paints as well
     images: list,  # RGB photographs of good parts, of any size
     masks: list,  # (height, width) bool of each: where its defect may be
@@ -401,14 +401,14 @@ class PairPainter:
         images, encoded = zip(*(self.photograph(row["good_sha256"]) for row in rows))
         masks = [self.places(row["class_name"], image, np.random.default_rng([row["seed"], attempt])) for row, image in zip(rows, images)]
         seeds = [row["seed"] if attempt == 0 else derive_seed(row["seed"], "try", attempt) % 2**32 for row in rows]
-        return paint_defects(self.pipe, images, masks, [row["class_id"] for row in rows], rows[0]["num_inference_steps"], rows[0]["guidance_scale"], seeds, progress=False, encoded=list(encoded))
+        return paint(self.pipe, images, masks, [row["class_id"] for row in rows], rows[0]["num_inference_steps"], rows[0]["guidance_scale"], seeds, progress=False, encoded=list(encoded))
 
     def _photograph(self, digest):
         image = open_image(self.good[digest])
         return image, encode_photograph(self.pipe, image)
 
 # %% ../../nbs/generation/02_painting.ipynb #d63594ab
-def paint_folder(
+def paint_defects(
     pipe: DefectPipeline,
     out: str | Path,  # gets images, masks, manifest.jsonl and annotations.json
     good: list,  # paths of photographs of good parts
@@ -486,7 +486,7 @@ def save_pair(
     row: dict,  # its provenance, but for what the picture says
 ) -> dict:  # with what it says
     "Write a mask and its image."
-    row = row | dict(painted=True, fit=round(pair.fit, 4), changed=round(float(pair.mask.mean()), 6))
+    row = row | dict(painted=True, fit=round(pair.iou, 4), changed=round(float(pair.mask.mean()), 6))
     save_image(Image.fromarray(np.uint8(row["mask_value"]) * pair.mask), out / row["mask"])
     save_image(pair.image, out / row["file"], **row)
     return row

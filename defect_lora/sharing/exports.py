@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..training.checkpoints import replace_folder
-from ..data.dataset import DefectSpectrumDataset, is_good, read_mask
-from ..evaluation.features import labelled_images
+from ..data.files import replace_folder
+from ..data.dataset import DefectSpectrumDataset
+from ..data.images import read_mask
+from ..data.layouts import is_good
+from ..data.layouts import labelled_images
 from ..data.files import InputError
 from ..data.images import list_images, open_image, png_bytes, read_provenance
-from ..model.pipeline import check_names
+from ..generation.image_set import check_names
 
 log = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..model.base import load_base
+from ..data.files import replace_folder
 from defect_lora.training.checkpoints import (
-    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, replace_folder, restore_run, save_checkpoint, step_of,
-    sweep,
+    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, restore_run, save_checkpoint, step_of, sweep,
 )
 from .config import Plan, TrainConfig, differences
 from ..data.dataset import DefectSpectrumDataset
@@ -44,7 +44,8 @@ from ..data.images import image_grid, open_image, save_image
 from defect_lora.training.latents import (
     Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, scale_latents, seeded,
 )
-from ..model.pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, processes, size_multiple
+from ..model.pipeline import processes
+from ..model.pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, size_multiple
 from .memory import Cut, choose_microbatch, describe, measure
 from ..model.unet import TARGETS, ClassConditionedUNet
 
@@ -635,7 +636,7 @@ class Trainer:
         folder: Path,  # gets class_{id}_sample_{n}.png and grid.png
         count: int | None = None,  # images of each class; None = samples_per_class. The grid shows samples_per_class of them
     ) -> Path:  # the grid
-        "Draw samples of each class, with the seeds that `generate_folder` uses: each epoch draws the same ones anew."
+        "Draw samples of each class, with the seeds that `generate_images` uses: each epoch draws the same ones anew."
         config, labels = self.config, range(len(self.classes))
         count, shown = count or config.samples_per_class, min(count or config.samples_per_class, config.samples_per_class)
         places = [(label, number) for label in labels for number in range(count)]

@@ -8,9 +8,8 @@ __all__ = ['ARMS', 'ENOUGH', 'check_overlap', 'count_copies', 'images_and_classe
            'read_bytes', 'fit_network', 'seeded_network', 'default_device', 'NetworkClassifier', 'classify',
            'make_resnet34', 'small_classifier', 'resnet34_classifier', 'ImageNetInput', 'load_classifier',
            'accuracy_score', 'balanced_score', 'resample_counts', 'value_and_resamples', 'paired_difference', 'signed',
-           'verdict', 'Usefulness', 'measures_of', 'usefulness_rows', 'usefulness_markdown', 'usefulness_section',
-           'compare_arms', 'predict_arms', 'class_notes', 'size_notes', 'check_options', 'measure_usefulness',
-           'plot_usefulness']
+           'verdict', 'Usefulness', 'measures_of', 'usefulness_rows', 'usefulness_markdown', 'compare_arms',
+           'predict_arms', 'class_notes', 'size_notes', 'check_options', 'measure_usefulness', 'plot_usefulness']
 
 # %% ../../nbs/usefulness/02_classification.ipynb #b35f3d90
 from dataclasses import dataclass, field
@@ -25,7 +24,8 @@ from tqdm.auto import tqdm
 from ..data.dataset import fit_image
 from ..evaluation.classifier import confusion, fit_weights
 from ..evaluation.distances import bootstrap_weights, share_interval
-from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, labelled_images, load_features
+from ..data.layouts import labelled_images
+from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from ..data.files import InputError, file_sha256
 from ..data.images import open_image
 from ..evaluation.report import Section, markdown_table, percent
@@ -537,6 +537,14 @@ class Usefulness:
         "Everything as plain Python."
         return dict(vars(self))
 
+    def section(
+        self,
+        title: str = "Does an inspection model gain?",
+        key: str = "usefulness",  # where the figures stand in report.json
+    ) -> Section:  # for `report.sections`
+        "The result as a section of the evaluator's report."
+        return Section(title, [self.verdict, *self.notes], usefulness_rows(self), key=key, payload=self.to_dict())
+
     def _repr_markdown_(self):
         return usefulness_markdown(self)
 
@@ -566,15 +574,6 @@ def usefulness_markdown(
 ) -> str:  # the verdict first
     "The result as Markdown."
     return "\n\n".join([f"**{result.verdict}**", markdown_table(usefulness_rows(result)), "\n".join(f"- {note}" for note in result.notes)])
-
-# %% ../../nbs/usefulness/02_classification.ipynb #5ec710a1
-def usefulness_section(
-    result: Usefulness,
-    title: str = "Does an inspection model gain?",
-    key: str = "usefulness",  # where the figures stand in report.json
-) -> Section:  # for `report.sections`
-    "The result as a section of the evaluator's report."
-    return Section(title, [result.verdict, *result.notes], usefulness_rows(result), key=key, payload=result.to_dict())
 
 # %% ../../nbs/usefulness/02_classification.ipynb #56d675c7
 def compare_arms(

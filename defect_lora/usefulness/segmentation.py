@@ -15,7 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..data.dataset import DefectSpectrumDataset, check_masks, fit_image, fit_mask, read_mask
+from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask
+from ..data.images import read_mask
+from ..data.layouts import check_masks
 from ..evaluation.features import conv_block
 from ..data.files import InputError
 from ..data.images import open_image

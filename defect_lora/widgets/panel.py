@@ -33,14 +33,17 @@ from ..training.config import TrainConfig
 from ..data.dataset import DefectSpectrumDataset
 from ..evaluation.report import load_report
 from ..sharing.exports import good_images
-from ..evaluation.features import choose_features, labelled_images
+from ..data.layouts import labelled_images
+from ..evaluation.features import choose_features
 from ..training.metrics import Progress, best_of, draw_curves, losses, progress_of, read_metrics
 from ..data.files import InputError, RunError
 from ..data.images import image_grid, open_image, size_within
 from ..evaluation.memorization import RealImages
-from ..generation.painting import GUIDANCE, add_pair, defect_names, paint_defects
-from ..model.pipeline import FAST_STEPS, DefectPipeline, add_images, in_batches, provenance_at, zip_folder
-from ..generation.placement import Places, as_picture
+from ..generation.painting import GUIDANCE, add_pair, defect_names, paint
+from ..data.images import provenance_at
+from ..generation.image_set import add_images, zip_set
+from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
+from ..generation.placement import Places, mask_to_image
 from ..training.memory import in_words
 from ..evaluation.report import html_table, percent
 
@@ -463,7 +466,7 @@ class GenerateWidget(GeneratingPanel):
             self._save()
         if not self._folder().is_dir():
             raise InputError(f"{self._folder()}: nothing is saved there yet; generate and save first")
-        self.say(offer(zip_folder(self._folder()), self.link))
+        self.say(offer(zip_set(self._folder()), self.link))
 
     def _folder(self):
         if not self.folder.value.strip():
@@ -662,7 +665,7 @@ class PaintWidget(GeneratingPanel):
                 raise InputError("nothing is marked; draw on the photograph with the mouse, or press Propose a place")
             self.bar.value, self.bar.max = 0, how[0]
             self.say(f"Painting {name} ...")
-            pair = paint_defects(self.pipeline, [image], [mask], name, *how, seeds=[seed], progress=False, callback_on_step_end=self.count_step)[0]
+            pair = paint(self.pipeline, [image], [mask], name, *how, seeds=[seed], progress=False, callback_on_step_end=self.count_step)[0]
             good = self.good[self.photograph.value - 1]
             self._show_pair(pair, dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed, good=Path(good).name) | self.pipeline.settings(*how))
         except Stopped:
@@ -670,12 +673,12 @@ class PaintWidget(GeneratingPanel):
 
     def _show_pair(self, pair, row=None):
         self.pair, self.row, self.save_button.disabled = pair, row, pair is None or not pair.visible
-        self.result.value, self.label.value = (b"", b"") if pair is None else (encoded(_enlarged(pair.image, self.SIDE)), encoded(as_picture(pair.mask)))
+        self.result.value, self.label.value = (b"", b"") if pair is None else (encoded(_enlarged(pair.image, self.SIDE)), encoded(mask_to_image(pair.mask)))
         if pair is None:
             return
         if not pair.visible:
             return self.say("Nothing is to be seen: try another seed, more guidance or a larger mark.")
-        self.say(f"Painted {row['class_name']}, seed {row['seed']}: {percent(float(pair.mask.mean()))} of the picture changed, {percent(pair.fit)} in common with the mark. On the right, the mask.")
+        self.say(f"Painted {row['class_name']}, seed {row['seed']}: {percent(float(pair.mask.mean()))} of the picture changed, {percent(pair.iou)} in common with the mark. On the right, the mask.")
 
     def save(self) -> None:
         "Add the pair to the folder."
