@@ -22,7 +22,10 @@ _HOMES = {  # module -> the names that it gives to the face
     "generation.painting": ["paint", "paint_defects"],
     "usefulness.classification": ["FeatureClassifier", "measure_usefulness", "plot_usefulness"],
     "sharing.exports": ["good_images"],
-    "widgets.panel": ["CompareWidget", "GenerateWidget", "PaintWidget", "ReportWidget", "WatchWidget"],
+    "widgets.generate": ["GenerateWidget"],
+    "widgets.paint": ["PaintWidget"],
+    "widgets.watch": ["WatchWidget"],
+    "widgets.compare": ["CompareWidget", "ReportWidget"],
 }
 _FACE = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_FACE)
