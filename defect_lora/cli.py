@@ -271,7 +271,7 @@ def run_generate(args):
     _require(not args.pairs or args.shard_size is None, "--shard-size", args.shard_size, "left out: pairs are loose files")
     load_libraries()
     from defect_lora.generation.image_set import generate_images
-    from defect_lora.model.pipeline import processes
+    from defect_lora.training.memory import processes
     from defect_lora.model.pipeline import DefectPipeline
 
     state, names = processes(), _names(args.classes)

@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 
 from ..data.files import InputError, whole_file, write_atomically
 from ..data.images import list_images, png_bytes, provenance_at, read_provenance, save_image
-from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, processes, sum_over_processes
+from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches
+from ..training.memory import processes, sum_over_processes
 
 log = logging.getLogger(__name__)
 
