@@ -364,7 +364,7 @@ def run_evaluate(args):
     _require(not args.segmenter or args.usefulness is not None, "--segmenter", "given", "given together with --usefulness N")
     _output_folder(args.out)
     load_libraries()
-    from defect_lora.evaluation.evaluator import write_report
+    from defect_lora.evaluation.report import write_report
 
     few = _few(args)
     moved = _curate(args) if args.curate else []
@@ -391,11 +391,13 @@ def _report(args, few):
     evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True)
     report = evaluator.report()
     if few is not None:
-        report.usefulness = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
+        gain = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
+        report.sections.append(gain.section())
     if args.segmenter:
         from defect_lora.usefulness.segmentation import measure_localization
 
-        report.localization = measure_localization(few, few.holdout(), args.fake, progress=True)
+        gain = measure_localization(few, few.holdout(), args.fake, progress=True)
+        report.sections.append(gain.section("Does a segmenter gain?", "localization"))
     return report
 
 

@@ -13,13 +13,13 @@ import tempfile
 from pathlib import Path
 
 from ..data.files import replace_folder
-from ..evaluation.evaluator import Report, load_report, total_rows
+from ..evaluation.report import Report, load_report, total_rows
 from ..data.layouts import labelled_images
 from ..data.files import InputError
 from ..data.images import image_grid, open_image, save_image
 from ..data.images import provenance_at
 from ..model.pipeline import find_model, read_config, read_training
-from ..evaluation.tables import markdown_table
+from ..evaluation.report import markdown_table
 from ..model.unet import ADAPTERS, EMBEDDING, load_tensors
 
 # %% ../../nbs/sharing/01_hub.ipynb #cf978072
