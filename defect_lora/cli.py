@@ -47,17 +47,18 @@ def add_config_flags(
     parser: argparse.ArgumentParser,  # of the command `train`
 ) -> None:
     "A flag for each field of TrainConfig; what is not given stays the recipe's."
-    from defect_lora.training.config import RECIPES, TrainConfig
+    from defect_lora.training.config import OLD_NAMES, RECIPES, TrainConfig
 
     helps = field_help()
     for item in fields(TrainConfig):
-        flag, text = "--" + item.name.replace("_", "-"), f"{helps.get(item.name, '')} (document: {_shown(item)})"
+        flags = ["--" + name.replace("_", "-") for name in (item.name, *(old for old, new in OLD_NAMES.items() if new == item.name))]
+        text = f"{helps.get(item.name, '')} (document: {_shown(item)})"
         if item.name in ("data", "recipe", "phases"):
             continue
         if item.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
-            parser.add_argument(flag, type=_reader(item.type), default=argparse.SUPPRESS, help=text, metavar=_kind(item.type).upper())
+            parser.add_argument(*flags, type=_reader(item.type), default=argparse.SUPPRESS, help=text, metavar=_kind(item.type).upper())
     parser.add_argument("--phases", type=_phases, default=argparse.SUPPRESS, metavar="ROWS", help="name:epochs:lr:scope, several separated by commas")
     parser.add_argument("--epochs", type=int, default=None, metavar="INT", help="scale the recipe's phases to this many epochs in all")
     parser.add_argument("--recipe", choices=list(RECIPES), default="document", help="the set of defaults to start from (default: document)")

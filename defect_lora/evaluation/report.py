@@ -298,5 +298,5 @@ def _loaded_sections(found):
     kept = found.pop("sections", None)
     if kept is None:
         kept = [dict(title=title, key=key, notes=[found[key]["verdict"], *found[key]["notes"]]) for key, title in _ASKED.items() if found.get(key)]
-    payloads = {key: found.pop(key, None) for key in [*_ASKED, *(section["key"] for section in kept if section["key"])]}
+    payloads = {key: found.pop(key, None) for key in {*_ASKED, *(section["key"] for section in kept)}}
     return [Section(**section, payload=payloads.get(section["key"])) for section in kept]
