@@ -13,15 +13,19 @@ _HOMES = {  # module -> the names that it gives to the face
     "model.unet": ["ClassConditionedUNet", "ClassEmbedding"],
     "model.pipeline": ["DefectPipeline"],
     "evaluation.features": ["choose_features"],
-    "evaluation.evaluator": ["Evaluator", "contact_sheet", "write_report"],
-    "evaluation.tables": ["markdown_table"],
+    "evaluation.report": ["contact_sheet", "markdown_table", "write_report"],
+    "evaluation.evaluator": ["Evaluator"],
     "evaluation.curation": ["decide"],
     "training.config": ["TrainConfig"],
     "training.trainer": ["Trainer"],
+    "generation.image_set": ["generate_images"],
     "generation.painting": ["paint", "paint_defects"],
     "usefulness.classification": ["FeatureClassifier", "measure_usefulness", "plot_usefulness"],
     "sharing.exports": ["good_images"],
-    "widgets.panel": ["CompareWidget", "GenerateWidget", "PaintWidget", "ReportWidget", "WatchWidget"],
+    "widgets.generate": ["GenerateWidget"],
+    "widgets.paint": ["PaintWidget"],
+    "widgets.watch": ["WatchWidget"],
+    "widgets.compare": ["CompareWidget", "ReportWidget"],
 }
 _FACE = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_FACE)

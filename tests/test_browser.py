@@ -30,7 +30,7 @@ from defect_lora.data.cables import CLASSES, write_cables
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.model.pipeline import DefectPipeline
 from defect_lora.model.unet import ClassConditionedUNet
-from defect_lora.widgets.panel import PaintWidget
+from defect_lora.widgets.paint import PaintWidget
 torch.manual_seed(0)
 base, real = load_base("tiny"), DefectSpectrumDataset(write_cables("photographs", per_class=2, size=128), size=128)
 pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name)
@@ -156,14 +156,14 @@ def test_images_are_generated_stopped_opened_and_saved(page, lab):
     how_many.press("Tab")
     generate.focus()
     page.keyboard.press("Enter")
-    saying(panel, "Drew 2 of missing_cable, seeds 0 to 1").wait_for()
+    saying(panel, "Generated 2 of missing_cable, seeds 0 to 1").wait_for()
     how_many.fill("60")
     steps.fill("40")
     steps.press("Tab")
     generate.click()
-    saying(panel, "Drawing missing_cable: [1-9]").wait_for()
+    saying(panel, "Generating missing_cable: [1-9]").wait_for()
     panel.get_by_role("button", name="Stop").click()
-    saying(panel, r"Stopped: \d+ of 60 drawn").wait_for()
+    saying(panel, r"Stopped: \d+ of 60 generated").wait_for()
     panel.get_by_role("button", name="seed 0").last.click()
     saying(panel, "Nearest of 18 real images").wait_for()
     panel.get_by_role("button", name="Discard").click()
@@ -199,7 +199,7 @@ def test_the_report_and_the_comparison_are_shown(page):
 
 def test_a_training_in_another_process_is_watched_through_a_reload(page, lab):
     address, folder = lab
-    cell = nbformat.v4.new_code_cell('from defect_lora.widgets.panel import WatchWidget\nWatchWidget("other")')
+    cell = nbformat.v4.new_code_cell('from defect_lora import WatchWidget\nWatchWidget("other")')
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "watch.ipynb")
     open_notebook(page, address, "watch.ipynb")
     run_all(page)

@@ -34,14 +34,14 @@ panel.class_name.value, panel.how_many.value, panel.seed.value = "missing_cable"
 panel.generate_button.click()
 panel.wait()
 assert len(panel.images) == len(panel.grid.children[1].children) == 2, panel.status.value
-assert panel.status.value.startswith("Drew 2 of missing_cable"), panel.status.value
+assert panel.status.value.startswith("Generated 2 of missing_cable"), panel.status.value
 first = np.asarray(panel.images[0], dtype=int)
 panel.how_many.value, panel.batch_size = 1, 4
 panel.generate_button.click()
 panel.wait()
 furthest = abs(np.asarray(panel.images[2], dtype=int) - first).max()
 assert furthest <= 2, f"the same seed drew another image in another batch, {furthest} levels away"
-panel.drawn[1].tile.button.click()
+panel.samples[1].tile.button.click()
 panel.wait()
 assert "Nearest of 18 real images" in panel.nearest_words.value, panel.nearest_words.value
 panel.discard_button.click()

@@ -5,27 +5,24 @@
 # %% auto #0
 __all__ = ['log', 'LOOSE_FILES', 'plan_images', 'image_place', 'check_names', 'refuse_stale', 'refuse_foreign', 'is_generated',
            'is_packed', 'find_missing', 'sample_names', 'sample_bytes', 'write_shard', 'add_member', 'write_images',
-           'generate_rows', 'processes', 'sum_over_processes', 'generate_images', 'say_start', 'counted', 'read_chosen',
-           'add_images', 'check_ids', 'next_index', 'zip_set']
+           'generate_rows', 'generate_images', 'say_start', 'counted', 'read_chosen', 'add_images', 'check_ids',
+           'next_index', 'zip_set']
 
 # %% ../../nbs/generation/00_image_set.ipynb #5e7a0003
 import json
 import logging
-import os
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
-import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.files import InputError, whole_file, write_atomically
 from ..data.images import list_images, png_bytes, provenance_at, read_provenance, save_image
-from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches
+from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, processes, sum_over_processes
 
 log = logging.getLogger(__name__)
 
@@ -203,25 +200,6 @@ def generate_rows(
         images = pipe([row["class_id"] for row in batch], one["num_inference_steps"], one["guidance_scale"],
                       seeds=[row["seed"] for row in batch], progress=False).images
         yield from ((rows[i], images[i - first]) for i in wanted if first <= i < first + batch_size)
-
-# %% ../../nbs/generation/00_image_set.ipynb #23b5994b
-def processes():  # accelerate's PartialState
-    "The processes that share the work; a process that was not launched with others is alone."
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    launched = "LOCAL_RANK" in os.environ
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (launched and not torch.cuda.is_available())
-    return PartialState(cpu=cpu, timeout=timedelta(days=30))
-
-
-def sum_over_processes(
-    number: int,  # of this process
-) -> int:
-    "The sum over all processes, once all have come here."
-    from accelerate.utils import gather_object
-
-    return sum(gather_object([number]))
 
 # %% ../../nbs/generation/00_image_set.ipynb #11a48d41
 LOOSE_FILES = 10_000  # above that many images, shards are recommended

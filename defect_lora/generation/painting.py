@@ -34,7 +34,8 @@ from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, r
 from ..training.latents import derive_seed
 from ..model.base import encode_latents
 from ..data.images import provenance_at
-from .image_set import check_names, processes, sum_over_processes
+from .image_set import check_names
+from ..model.pipeline import processes, sum_over_processes
 from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
 from .placement import Places
 

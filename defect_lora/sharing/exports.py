@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..training.checkpoints import replace_folder
+from ..data.files import replace_folder
 from ..data.dataset import DefectSpectrumDataset
 from ..data.images import read_mask
 from ..data.layouts import is_good
