@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..data.dataset import fit_image
-from ..evaluation.classifier import confusion, fit_weights
-from ..evaluation.distances import bootstrap_weights, share_interval
+from ..evaluation.classifier import confusion_counts, fit_weights
+from ..evaluation.distances import bootstrap_weights, wilson_interval
 from ..data.layouts import labelled_images
 from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from ..data.files import InputError, file_sha256
@@ -686,8 +686,8 @@ def _evaluate_predictions(
     scores = {arm: dict(accuracy=accuracy_score(said, labels), balanced_accuracy=balanced_score(said, labels)) for arm, said in predicted.items()}
     arms, differences = compare_arms(scores, len(labels), len(seeds), draws)
     for arm, said in predicted.items():
-        arms[arm]["accuracy"] = share_interval(arms[arm]["accuracy"]["value"] * len(labels), len(labels))
-        arms[arm].update(n_train=len(training[arm].paths), confusion=confusion(labels.expand_as(said).flatten(), said.flatten(), len(classes)))
+        arms[arm]["accuracy"] = wilson_interval(arms[arm]["accuracy"]["value"] * len(labels), len(labels))
+        arms[arm].update(n_train=len(training[arm].paths), confusion=confusion_counts(labels.expand_as(said).flatten(), said.flatten(), len(classes)))
     sentence = verdict("accuracy", arms, differences["real+synthetic - real"]["accuracy"], len(labels), len(seeds))
     return Usefulness(sentence, "accuracy", arms, differences, classes, len(training["real"].paths), len(training["synthetic"].paths), len(labels), list(seeds), notes)
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..evaluation.distances import share_interval
+from ..evaluation.distances import wilson_interval
 from ..data.files import InputError
 from ..data.images import open_image
 from defect_lora.usefulness.classification import (
@@ -155,5 +155,5 @@ def _evaluate_epochs(
     counted = right[best if choose_on_test else -1]
     if choose_on_test:
         notes = notes + [f"LEAK: epoch {best + 1} was chosen on the test set, which raises accuracy by {signed(float(per_epoch[best] - per_epoch[-1]))} points over the last epoch."]
-    return PaperAccuracy(share_interval(int(counted.sum()), n_test), "test set (a leak)" if choose_on_test else "last epoch", float(per_epoch[-1]), float(per_epoch[best]), best + 1,
+    return PaperAccuracy(wilson_interval(int(counted.sum()), n_test), "test set (a leak)" if choose_on_test else "last epoch", float(per_epoch[-1]), float(per_epoch[best]), best + 1,
                          float(right[-1][unseen].double().mean()) if unseen.any() else None, per_epoch.tolist(), n_fake, n_test, classes, notes)
