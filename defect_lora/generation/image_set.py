@@ -219,7 +219,7 @@ def generate_images(
 ) -> Path:  # out
     "Draw a set of images into a folder, or what is missing of it."
     out, state, batch_size = Path(out), processes(), batch_size or 8
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
     wanted = list(dict.fromkeys(class_ids(pipe.classes if classes is None else classes, pipe.classes)))
     how = pipe.settings(num_inference_steps, guidance_scale)
     rows = [row | how for row in plan_images(out, pipe.classes, wanted, per_class, seed, shard_size)]
