@@ -67,7 +67,7 @@ class Evaluator:
         progress: bool = False,  # show progress bars
     ):
         self.sets, self.seed, self.progress = read_sets(real, fake, category), seed, progress
-        self.names = {name: str(source.options["root"] if isinstance(source, DefectSpectrumDataset) else source) for name, source in (("real", real), ("fake", fake))}
+        self.names = {name: str(source.root if isinstance(source, DefectSpectrumDataset) else source) for name, source in (("real", real), ("fake", fake))}
         self.features = load_features(choose_features(generated_by(self.sets.fake[0])) if features == "auto" else features)
 
     def report(self) -> Report:

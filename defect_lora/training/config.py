@@ -75,14 +75,14 @@ def document_phases() -> list:
 
 # %% ../../nbs/training/00_config.ipynb #5d5f176d
 OLD_NAMES = {  # of fields -> today's
-    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "accumulation": "gradient_accumulation_steps",
     "condition_dropout": "conditioning_dropout",
-    "checkpoints_total_limit": "checkpoints_total_limit",
+    "keep_checkpoints": "checkpoints_total_limit",
     "mirror": "backup",
-    "checkpointing_steps": "checkpointing_steps",
+    "save_every": "checkpointing_steps",
     "start": "init_latents",
     "targets": "target_modules",
-    "held_out_per_class": "held_out_per_class",
+    "unseen_per_class": "held_out_per_class",
 }
 
 # %% ../../nbs/training/00_config.ipynb #d5febd0a
