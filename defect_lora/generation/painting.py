@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
@@ -30,8 +31,9 @@ from ..data.layouts import is_good
 from ..sharing.exports import coco_annotations
 from ..data.files import InputError, file_sha256, write_atomically
 from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, read_provenance, save_image, size_within, to_rgb
-from ..training.latents import derive_seed, scale_latents
-from ..data.images import provenance_at
+from ..training.latents import derive_seed
+from ..model.base import encode_latents
+from ..data.images import peek_provenance
 from .image_set import check_names
 from ..model.pipeline import processes, sum_over_processes
 from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
@@ -49,8 +51,7 @@ def encode_squares(
 ) -> torch.Tensor:  # (n, channels, h, w), clean and scaled
     "Photographs as the latents that the UNet takes."
     pixels = torch.stack([torch.from_numpy(np.array(square)) for square in squares]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    latents = pipe.vae.encode(pixels.to(pipe.vae.device, pipe.vae.dtype)).latent_dist.mode()
-    return scale_latents(latents, pipe.vae.config).to(pipe.device, pipe.model.dtype)
+    return encode_latents(pipe.vae, pixels).to(pipe.device, pipe.model.dtype)
 
 
 def decode_levels(
@@ -76,7 +77,7 @@ def latent_mask(
 ) -> torch.Tensor:  # (1, h, w) bool
     "The latents that any of a mask's pixels belongs to."
     square = torch.from_numpy(fit_mask(mask, pipe.size, "pad")).float()
-    return F.max_pool2d(square[None], pipe.factor) > 0
+    return F.max_pool2d(square[None], pipe.vae_scale_factor) > 0
 
 
 def window_around(
@@ -106,7 +107,7 @@ def decode_windows(
         which = [i for i in range(n) if shapes[i] == shape]
         decoded = decode_levels(pipe, torch.cat([latents[i][(..., *windows[i])] for i in which]))
         for i, some in zip(which, decoded.reshape(len(which), k, *decoded.shape[1:])):
-            rows, columns = (slice(pipe.factor * side.start, pipe.factor * side.stop) for side in windows[i])
+            rows, columns = (slice(pipe.vae_scale_factor * side.start, pipe.vae_scale_factor * side.stop) for side in windows[i])
             levels[i, :, rows, columns] = some
     return levels
 
@@ -215,7 +216,7 @@ def paint(
 ) -> list:  # of Painted
     "Paint a defect into each photograph, where its mask allows. Raises InputError."
     labels = wanted_defects(pipe.classes, class_labels)
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
     work = check_targets(images, masks, labels, seeds)
     work = list(zip(*zip(*work), encoded or [encode_photograph(pipe, image) for image, *_ in work], strict=True))
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, negative_class=good_class(pipe.classes))
@@ -286,8 +287,8 @@ def paint_batch(
     "Paint a batch."
     before = torch.stack(encoded)
     inside = torch.stack([latent_mask(pipe, mask) for mask in masks]).to(pipe.device)
-    noise = pipe.draw_noise(make_generators(len(images), seeds=seeds))
-    drawn = pipe(labels, seeds=seeds, signal=without_shape(before, inside), output_type="latent",
+    noise = randn_tensor((len(images), *pipe.latent_shape), generator=make_generators(len(images), seeds=seeds), device=pipe.device, dtype=pipe.model.dtype)
+    drawn = pipe(labels, seeds=seeds, init_latents=without_shape(before, inside), output_type="latent",
                  callback_on_step_end=functools.partial(blend_background, before, noise, inside, callback), **sampling).images
     windows = [window_around(mask[0].cpu().numpy()) for mask in inside]
     return [compose(image, mask, *levels) for image, mask, levels in zip(images, masks, decode_windows(pipe, torch.stack([drawn, before], 1), windows))]
@@ -458,7 +459,7 @@ def check_pairs(
     guidance_scale: float,
 ) -> None:
     "Refuse what no set can be made of."
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
     check_names([*pipe.classes, category], None)
     if layout not in PAIR_LAYOUTS:
         raise InputError(f"unknown layout {layout!r}; pairs are written as {' or '.join(PAIR_LAYOUTS)}")
@@ -588,7 +589,7 @@ def read_chosen_pairs(
     "The pairs that a person has added to a set. Raises InputError for a folder that holds anything else."
     rows = []
     for path in pictures_in(out):
-        row = (provenance_at(path) if path.suffix == ".png" else None) or {}
+        row = (peek_provenance(path) if path.suffix == ".png" else None) or {}
         if row.get("chosen") and "mask" in row:
             rows.append(row)
         elif not path.name.endswith("_mask.png"):
