@@ -46,7 +46,8 @@ from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batc
 from ..model.pipeline import processes
 from ..model.pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, size_multiple
 from .memory import Cut, choose_microbatch, describe, measure
-from ..model.unet import TARGETS, ClassConditionedUNet
+from ..model.scopes import TARGETS
+from ..model.unet import ClassConditionedUNet
 
 log = logging.getLogger(__name__)
 
