@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .files import InputError
-from .images import check_images, list_images
+from .images import check_images, list_images, open_image, read_mask
 
 # %% ../../nbs/data/02_layouts.ipynb #4c302e91
 @dataclass(frozen=True)
@@ -25,6 +25,14 @@ class Sample:
     label: int  # index into the classes, sorted by name
     mask: Path | np.ndarray | None  # mask file, or pixels in memory; None where there is none for this image
     image: Image.Image | None = None  # in memory
+
+    def open(self) -> Image.Image:  # RGB, in its own size
+        "The image as it was taken."
+        return self.image or open_image(self.path)
+
+    def open_mask(self) -> np.ndarray | None:  # height, width; bool
+        "Where the defect is; None where there is no mask."
+        return self.mask if self.mask is None or isinstance(self.mask, np.ndarray) else read_mask(self.mask, self.open().size)
 
 # %% ../../nbs/data/02_layouts.ipynb #e63ae1c6
 @dataclass(frozen=True)

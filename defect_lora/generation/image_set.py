@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.files import InputError, whole_file, write_atomically
-from ..data.images import list_images, png_bytes, provenance_at, read_provenance, save_image
+from ..data.images import list_images, peek_provenance, png_bytes, read_provenance, save_image
 from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, processes, sum_over_processes
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def refuse_foreign(
 ) -> None:
     "Refuse a folder whose files of the same names are not the images that would be drawn."
     first = {row.get("shard", row["file"]): row for row in reversed(rows)}
-    there = {name: provenance_at(out / name) for name in first if (out / name).exists()}
+    there = {name: peek_provenance(out / name) for name in first if (out / name).exists()}
     other = {name: found for name, found in there.items() if found not in (None, first[name])}
     if other:
         name, found = next(iter(other.items()))
@@ -272,7 +272,7 @@ def read_chosen(
     if (out / "config.json").exists() or any(out.glob("shard-*.tar")):
         raise InputError(f"{out} is a run, a model or a set in shards; choose a folder of its own for the images")
     for path in [p for folder in sorted(out.glob("*")) if folder.is_dir() for p in list_images(folder)]:
-        row = (provenance_at(path) if path.suffix.lower() == ".png" else None) or {}
+        row = (peek_provenance(path) if path.suffix.lower() == ".png" else None) or {}
         if not row.get("chosen"):
             raise InputError(f"{out} holds images that were not added by hand, such as {path.relative_to(out)}; they would be mixed up: choose another folder")
         rows.append(row | dict(file=path.relative_to(out).as_posix()))

@@ -33,7 +33,7 @@ from ..data.files import InputError, file_sha256, write_atomically
 from ..data.images import IMAGE_SUFFIXES, check_images, open_image, open_mask, read_provenance, save_image, size_within, to_rgb
 from ..training.latents import derive_seed
 from ..model.base import encode_latents
-from ..data.images import provenance_at
+from ..data.images import peek_provenance
 from .image_set import check_names
 from ..model.pipeline import processes, sum_over_processes
 from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
@@ -589,7 +589,7 @@ def read_chosen_pairs(
     "The pairs that a person has added to a set. Raises InputError for a folder that holds anything else."
     rows = []
     for path in pictures_in(out):
-        row = (provenance_at(path) if path.suffix == ".png" else None) or {}
+        row = (peek_provenance(path) if path.suffix == ".png" else None) or {}
         if row.get("chosen") and "mask" in row:
             rows.append(row)
         elif not path.name.endswith("_mask.png"):

@@ -17,7 +17,7 @@ from ..evaluation.report import Report, load_report, total_rows
 from ..data.layouts import labelled_images
 from ..data.files import InputError
 from ..data.images import image_grid, open_image, save_image
-from ..data.images import provenance_at
+from ..data.images import peek_provenance
 from ..model.base import SD15
 from ..model.pipeline import find_model, read_config, read_training
 from ..evaluation.report import markdown_table
@@ -174,7 +174,7 @@ def sample_grid(
     "A few generated images, a column for each class. Raises InputError for photographs, and for images of other classes."
     paths, names = labelled_images(generated)
     for path, name in zip(paths, names):
-        if "weights" not in (provenance_at(path) or {}) or name not in classes:
+        if "weights" not in (peek_provenance(path) or {}) or name not in classes:
             raise InputError(f"{path} was not drawn by this package, or is of no class of this model; only generated images are published")
     by_class = {name: [path for path, of in zip(paths, names) if of == name] for name in sorted(set(names))}
     images = [open_image(of[row]) if row < len(of) else None for row in range(rows) for of in by_class.values()]

@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 
 from ..data.files import InputError, file_sha256
 from ..data.images import open_image
-from ..evaluation.classifier import confusion, fit_weights
-from ..evaluation.distances import share_interval
+from ..evaluation.classifier import confusion_counts, fit_weights
+from ..evaluation.distances import wilson_interval
 from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from .comparison import Usefulness, accuracy, balanced_accuracy, compare_arms, verdict
 from defect_lora.usefulness.fitting import (
@@ -281,8 +281,8 @@ def _evaluate_predictions(predicted, labels, training, classes, seeds, n_resampl
     scores = {arm: {score.__name__: partial(score, labels, ids) for score in kinds} for arm, ids in predicted.items()}
     arms, differences = compare_arms(scores, len(labels), len(seeds), n_resamples)
     for arm, ids in predicted.items():
-        arms[arm]["accuracy"] = share_interval(arms[arm]["accuracy"]["value"] * len(labels), len(labels))
-        counts = confusion(labels.expand_as(ids).flatten(), ids.flatten(), len(classes))
+        arms[arm]["accuracy"] = wilson_interval(arms[arm]["accuracy"]["value"] * len(labels), len(labels))
+        counts = confusion_counts(labels.expand_as(ids).flatten(), ids.flatten(), len(classes))
         arms[arm].update(n_train=len(training[arm].paths), confusion=counts)
     sentence = verdict("accuracy", arms, differences["real+synthetic - real"]["accuracy"], len(labels), len(seeds))
     sizes = len(training["real"].paths), len(training["synthetic"].paths), len(labels)

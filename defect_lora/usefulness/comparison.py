@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from ..evaluation.distances import bootstrap_weights
-from ..evaluation.evaluator import ENOUGH
+from ..evaluation.distances import MIN_IMAGES, quantile_interval
 from ..evaluation.report import Section, markdown_table, percent
 
 # %% ../../nbs/usefulness/00_comparison.ipynb #c33dcfef
@@ -71,11 +71,9 @@ def paired_difference(
 
 def _with_interval(value, resamples):
     "A value with the 2.5 % and 97.5 % quantiles of its resamples; None for what cannot be had. Both may hold NaN."
-    resamples = resamples[resamples.isfinite()]
-    if value != value or len(resamples) < 20:
-        return dict(value=None if value != value else value, low=None, high=None)
-    low, high = torch.quantile(resamples, torch.tensor([0.025, 0.975], dtype=resamples.dtype)).tolist()
-    return dict(value=value, low=low, high=high)
+    known = value == value
+    low, high = quantile_interval(resamples) if known else (None, None)
+    return dict(value=value if known else None, low=low, high=high)
 
 # %% ../../nbs/usefulness/00_comparison.ipynb #66f7565b
 def signed(
@@ -97,7 +95,7 @@ def verdict(
     if difference["low"] is None:
         return f"Cannot tell: {words} has no interval on {n_test} test images."
     grade = "Helped" if difference["low"] > 0 else "Hurt" if difference["high"] < 0 else "Cannot tell"
-    few = f", which are too few to say more (at least {ENOUGH})" if n_test < ENOUGH and grade != "Cannot tell" else ""
+    few = f", which are too few to say more (at least {MIN_IMAGES})" if n_test < MIN_IMAGES and grade != "Cannot tell" else ""
     both, real = (percent(arms[arm][measure]["value"]) for arm in ("real+synthetic", "real"))
     value, low, high = (signed(difference[key]) for key in ("value", "low", "high"))
     return (f"{'Cannot tell' if few else grade}: {words} {both} with real and synthetic images against {real} with real ones only, "

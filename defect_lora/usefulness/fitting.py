@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from ..data.dataset import fit_image
 from ..data.files import InputError, file_sha256
 from ..data.images import open_image
-from ..evaluation.evaluator import ENOUGH
+from ..evaluation.distances import MIN_IMAGES
 from ..data.layouts import labelled_images
 from ..evaluation.report import percent
 
@@ -225,7 +225,7 @@ def size_notes(
     if real_share is not None:
         share = f"the real ones of a class keep {percent(real_share)} of its weight"
     notes = [f"With real and synthetic images, {share}."]
-    if n_test < ENOUGH:
+    if n_test < MIN_IMAGES:
         notes.append(f"Only {n_test} test images: no difference can be told from luck.")
     if len(seeds) < 2:
         notes.append("One seed only: the interval leaves out the luck of training.")

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from ..data.files import InputError
 from ..data.images import open_image
-from ..evaluation.distances import share_interval
+from ..evaluation.distances import wilson_interval
 from .classification import make_resnet34, predict_classes
 from .comparison import signed
 from .fitting import PixelCache, check_overlap, default_device, images_and_classes, seeded_network
@@ -136,4 +136,4 @@ def _evaluate_epochs(right, shared, choose_on_test, classes, n_fake, notes):
     chosen_on, last = "test set (a leak)" if choose_on_test else "last epoch", right[-1]
     without = float(last[held_out].double().mean()) if held_out.any() else None
     figures = float(per_epoch[-1]), float(per_epoch[best]), best + 1, without, per_epoch.tolist()
-    return PaperAccuracy(share_interval(int(counted.sum()), n_test), chosen_on, *figures, n_fake, n_test, classes, notes)
+    return PaperAccuracy(wilson_interval(int(counted.sum()), n_test), chosen_on, *figures, n_fake, n_test, classes, notes)
