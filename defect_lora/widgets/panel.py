@@ -245,7 +245,7 @@ class GeneratingPanel(Panel):
         self.pipeline, self.folder_at_first = pipeline, folder
         self.class_name = field(ipywidgets.Dropdown, "Class", options=list(classes))
         self.seed = field(ipywidgets.BoundedIntText, "Seed", value=0, min=0, max=2**31 - 1)
-        self.steps = field(ipywidgets.BoundedIntText, "Steps", value=num_inference_steps, min=1, max=pipeline.most_steps)
+        self.steps = field(ipywidgets.BoundedIntText, "Steps", value=num_inference_steps, min=1, max=pipeline.max_inference_steps)
         self.guidance = field(ipywidgets.FloatSlider, "Guidance", value=guidance_scale, min=1, max=15, step=0.5)
         self.folder = field(ipywidgets.Text, "Folder", value=str(folder))
         self.stopping, self.bar = threading.Event(), ipywidgets.IntProgress(value=0, min=0, max=1)
