@@ -25,24 +25,22 @@ from tqdm.auto import tqdm
 from ..model.base import load_base
 from ..data.files import replace_folder
 from .backup import Backup, restore_run
-from defect_lora.training.checkpoints import (
-    disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, save_checkpoint, step_of, sweep,
-)
+from .checkpoints import disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, save_checkpoint, step_of
+from .checkpoints import sweep
 from .config import Plan, TrainConfig, current_names, differences
 from ..data.dataset import DefectSpectrumDataset
 from ..evaluation.distances import measure_distances
 from ..evaluation.features import choose_features, extract_features, load_features
-from defect_lora.training.metrics import (
-    RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations,
-    write_metrics,
-)
+from .metrics import RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves
+from .metrics import stop_reason, up_to, validations, write_metrics
 from ..data.files import InputError, RunError
 from ..data.images import image_grid, open_image, save_image
 from ..model.base import scale_latents
 from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, seeded
 from ..model.pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, size_multiple
 from .memory import Cost, Microbatches, is_out_of_memory, make_accelerator, measure, sum_gradients
-from ..model.unet import TARGETS, ClassConditionedUNet
+from ..model.scopes import TARGETS
+from ..model.unet import ClassConditionedUNet
 
 log = logging.getLogger(__name__)
 
