@@ -41,7 +41,7 @@ def measure(base, folder, images, classes, size, batch, steps=4):
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
     data = write_folders(folder / "data", max(images, 2 * classes), classes)
-    config = TrainConfig(data=str(data), base=base, size=size, per_class=None, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, accumulation=1,
+    config = TrainConfig(data=str(data), base=base, size=size, per_class=None, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, gradient_accumulation_steps=1,
                          gradient_checkpointing=False, fit_memory=False, sample_every=0, evaluate_every=0)
     trainer = Trainer(config, folder / "run")
     encode, cached = timed(trainer._encode), timed(trainer._encode)

@@ -159,7 +159,7 @@ def our_trainer(folder, size, batch):
     from defect_lora.training.trainer import Trainer
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
-    config = TrainConfig(data=str(folder / "data"), base=str(folder), size=size, per_class=4, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, accumulation=1,
+    config = TrainConfig(data=str(folder / "data"), base=str(folder), size=size, per_class=4, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, gradient_accumulation_steps=1,
                          fit_memory=False, gradient_checkpointing=False, sample_every=0, evaluate_every=0, dropout=0.0)
     trainer = Trainer(config, folder / "run")
     trainer._encode()

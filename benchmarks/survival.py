@@ -33,9 +33,9 @@ from defect_lora.training.trainer import Trainer
 def make_config(folder, mirror):
     "Twelve steps that save, sample, evaluate and keep a best."
     phases = [Phase("learn classes", 2, 1e-3, "cross_attention"), Phase("decoder", 2, 1e-3, "decoder"), Phase("all adapters", 2, 1e-3, "all")]
-    return TrainConfig.from_recipe("document", base="tiny", data=str(folder / "data"), size=64, per_class=2, phases=phases, warmup_steps=2, save_every=2,
-                                   batch_size=8, accumulation=2, sample_every=2, samples_per_class=1, evaluate_every=3, evaluate_per_class=2, patience=0, unseen_per_class=1, keep_checkpoints=1,
-                                   num_inference_steps=2, guidance_scale=2.0, gradient_checkpointing=False, mirror=str(mirror))
+    return TrainConfig.from_recipe("document", base="tiny", data=str(folder / "data"), size=64, per_class=2, phases=phases, warmup_steps=2, checkpointing_steps=2,
+                                   batch_size=8, gradient_accumulation_steps=2, sample_every=2, samples_per_class=1, evaluate_every=3, evaluate_per_class=2, patience=0, held_out_per_class=1, checkpoints_total_limit=1,
+                                   num_inference_steps=2, guidance_scale=2.0, gradient_checkpointing=False, backup=str(mirror))
 
 
 def in_a_child(work):

@@ -47,17 +47,18 @@ def add_config_flags(
     parser: argparse.ArgumentParser,  # of the command `train`
 ) -> None:
     "A flag for each field of TrainConfig; what is not given stays the recipe's."
-    from defect_lora.training.config import RECIPES, TrainConfig
+    from defect_lora.training.config import OLD_NAMES, RECIPES, TrainConfig
 
     helps = field_help()
     for item in fields(TrainConfig):
-        flag, text = "--" + item.name.replace("_", "-"), f"{helps.get(item.name, '')} (document: {_shown(item)})"
+        flags = ["--" + name.replace("_", "-") for name in (item.name, *(old for old, new in OLD_NAMES.items() if new == item.name))]
+        text = f"{helps.get(item.name, '')} (document: {_shown(item)})"
         if item.name in ("data", "recipe", "phases"):
             continue
         if item.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
-            parser.add_argument(flag, type=_reader(item.type), default=argparse.SUPPRESS, help=text, metavar=_kind(item.type).upper())
+            parser.add_argument(*flags, type=_reader(item.type), default=argparse.SUPPRESS, help=text, metavar=_kind(item.type).upper())
     parser.add_argument("--phases", type=_phases, default=argparse.SUPPRESS, metavar="ROWS", help="name:epochs:lr:scope, several separated by commas")
     parser.add_argument("--epochs", type=int, default=None, metavar="INT", help="scale the recipe's phases to this many epochs in all")
     parser.add_argument("--recipe", choices=list(RECIPES), default="document", help="the set of defaults to start from (default: document)")
@@ -364,7 +365,7 @@ def run_evaluate(args):
     _require(not args.segmenter or args.usefulness is not None, "--segmenter", "given", "given together with --usefulness N")
     _output_folder(args.out)
     load_libraries()
-    from defect_lora.evaluation.evaluator import write_report
+    from defect_lora.evaluation.report import write_report
 
     few = _few(args)
     moved = _curate(args) if args.curate else []
@@ -391,11 +392,13 @@ def _report(args, few):
     evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True)
     report = evaluator.report()
     if few is not None:
-        report.usefulness = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
+        gain = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
+        report.sections.append(gain.section())
     if args.segmenter:
         from defect_lora.usefulness.segmentation import measure_localization
 
-        report.localization = measure_localization(few, few.holdout(), args.fake, progress=True)
+        gain = measure_localization(few, few.holdout(), args.fake, progress=True)
+        report.sections.append(gain.section("Does a segmenter gain?", "localization"))
     return report
 
 

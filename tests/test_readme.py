@@ -1,19 +1,25 @@
-"The README's figures are those of the committed results files."
+"Figures in README, benchmarks and studies are those of the committed results files."
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEED = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 RATIOS = ("train_vs_stock", "train_vs_stock_checkpointed", "memory_vs_stock", "sample_vs_merged", "sample_vs_unmerged")
+
+def short(study):
+    "What a study says first."
+    cells = json.loads((ROOT / "nbs" / "studies" / f"{study}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return next("".join(cell["source"]) for cell in cells if "".join(cell["source"]).startswith("## In short"))
 
 
 @pytest.mark.parametrize("name, row", [("speed_sd15", "Stable Diffusion 1.5, random weights"), ("speed_tiny", "the tiny base")])
 def test_speed(name, row):
     found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-    line = next(line for line in README.splitlines() if line.startswith(f"| {row} |"))
+    line = next(line for line in SPEED.splitlines() if line.startswith(f"| {row} |"))
     assert [cell.strip() for cell in line.split("|")[2:-1]] == [f"{found[key]:.2f}" for key in RATIOS]
 
 
@@ -21,13 +27,13 @@ def test_earlier_run():
     found = json.loads((ROOT / "benchmarks" / "results" / "speed_sd15_earlier.json").read_text())
     turns = found["drawing"]["stock, merged"]["turns"]
     assert len(turns) == 4 and sum(seconds < 1.2 * min(turns) for seconds in turns) == 3 and max(turns) > 1.5 * min(turns)
-    assert f"its ratio was {found['sample_vs_merged']:.2f}" in README
+    assert f"its ratio was {found['sample_vs_merged']:.2f}" in SPEED
 
 
 def test_study():
     "Class accuracy and KID of every seed, in the order of the seeds."
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
-    paragraph = next(line for line in README.splitlines() if line.startswith("[The study]"))
+    paragraph = short("02_training")
     for kind in ("tuned", "untouched"):
         rows = [found[f"{kind}, seed {seed}"] for seed in range(3)]
         assert listed([f"{row['kid']['value']:.0f}" for row in rows]) in paragraph
@@ -37,44 +43,56 @@ def test_study():
 
 def test_start():
     "What beginning with the mean does after 100 epochs, beside the same training that begins with noise."
+    said = short("02_training")
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
     rows = {kind: [found[f"{kind}, epoch 100, seed {seed}"] for seed in range(3)] for kind in ("from the mean", "one token")}
     distance, share = ({kind: listed([form(row) for row in of]) for kind, of in rows.items()}
                        for form in (lambda row: f"{row['kid']['value']:.0f}", lambda row: f"{100 * row['class_accuracy']['value']:.0f} %"))
-    assert f"KID is then {distance['from the mean']} instead of {distance['one token']}, and {share['from the mean']} of 90 images" in README
-    assert f"given their class instead of {share['one token']}." in README
+    assert f"KID is then {distance['from the mean']} instead of {distance['one token']}, and {share['from the mean']} of 90 images" in said
+    assert f"given their class instead of {share['one token']}." in said
 
 
 def test_trust():
     "How often the intervals hold the truth, and the faults are named."
+    said = short("03_trust")
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "intervals.json").read_text())
     held = [row["value"] for kind in found["intervals"].values() for row in kind.values()]
     named, of = (sum(kind[key] for kind in found["verdicts"].values()) for key in ("named", "of"))
-    assert f"hold it in {100 * min(held):.0f} to {100 * max(held):.0f} of 100 sets" in README
-    assert f"of {of} sets of five kinds" in README and named == of
+    assert f"hold the truth in {100 * min(held):.0f} to {100 * max(held):.0f} of 100 sets" in said
+    assert f"of {of} sets of five kinds" in said and named == of
 
 
 def test_usefulness():
     "What generated images add to a classifier on frozen features, by the number of real images."
+    said = short("04_usefulness")
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "usefulness.json").read_text())
     for images in ("all", "curated"):
         added = [fmean(found[f"{shots} images, seed {seed}"]["features"][images]["difference"]["value"] for seed in range(3)) for shots in (3, 5, 10)]
-        assert f"{listed([f'{100 * value:+.1f}' for value in added])} points" in README
+        assert f"{listed([f'{100 * value:+.1f}' for value in added])} points" in said
 
 
 def test_painting():
     "Named, labels, seams, and what pairs add to a segmenter."
+    said = short("05_painting")
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "painting.json").read_text())
     def of(part): return [found[f"{part}, seed {seed}"] for seed in range(3)]
     def named(setting): return f"{100 * fmean(row[setting]['all'] for row in of('presence')):.0f} %"
     def fit(what): return f"{fmean(fmean(row[what] for row in rows.values()) for rows in of('label_fit')):.2f}"
     def told(what): return "{:.0f} to {:.0f} %".format(*(100 * end(row[what]["all"] for row in of("seams")) for end in (min, max)))
     def added(arm): return listed([f"{100 * row[f'real + {arm}']['average_precision']['gain']['value']:+.1f}" for row in of("segmenters")])
-    assert f"names {named('weight 8, away from good, 5')} of the painted defects ({named('drawn')} of drawn ones); with the recipe's own weight of the masks it is {named('weight 2, away from good, 5')}" in README
-    assert f"what really differs {fit('label')}, of the mask asked for {fit('asked')}" in README and all(row["outside"] == 0 for rows in of("label_fit") for row in rows.values())
-    assert all(f"{before} {told(what)}" in README for before, what in (("right on", "seam alone, painted"), ("found in", "seam alone, pasted"), ("drawn one on", "with the defect, painted")))
-    assert all(f"by {added(arm)}" in README for arm in ("painted", "pasted", "perlin"))
+    assert f"names {named('weight 8, away from good, 5')} of the painted defects ({named('drawn')} of rendered ones); with the recipe's own weight of the masks it is {named('weight 2, away from good, 5')}" in said
+    assert f"what really differs {fit('label')}, of the mask asked for {fit('asked')}" in said and all(row["outside"] == 0 for rows in of("label_fit") for row in rows.values())
+    assert all(f"{before} {told(what)}" in said for before, what in (("right on", "seam alone, painted"), ("found in", "seam alone, pasted"), ("rendered one on", "with the defect, painted")))
+    assert all(f"by {added(arm)}" in said for arm in ("painted", "pasted", "perlin"))
 
 
 def listed(words):
     return ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def test_readme_quotes_the_study():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
+    shares = [found[f"tuned, seed {seed}"]["class_accuracy"]["value"] for seed in range(3)]
+    assert f"reaches {100 * min(shares):.0f} to {100 * max(shares):.0f} %" in readme
+    assert len(re.findall(r"\S+", readme)) < 1000

@@ -13,13 +13,13 @@ import tempfile
 from pathlib import Path
 
 from ..data.files import replace_folder
-from ..evaluation.evaluator import Report, load_report, total_rows
+from ..evaluation.report import Report, load_report, total_rows
 from ..data.layouts import labelled_images
 from ..data.files import InputError
 from ..data.images import image_grid, open_image, save_image
 from ..data.images import provenance_at
 from ..model.pipeline import find_model, read_config, read_training
-from ..evaluation.tables import markdown_table
+from ..evaluation.report import markdown_table
 from ..model.unet import ADAPTERS, EMBEDDING, load_tensors
 
 # %% ../../nbs/sharing/01_hub.ipynb #cf978072
@@ -110,7 +110,7 @@ def _training_words(training, counts):
     if not training:
         return numbers
     phases = "; ".join(f"{phase['name']}: {phase['epochs']} epochs at a learning rate of {phase['lr']:g}" for phase in training["phases"])
-    means = " Drawing begins with the mean of each class's photographs: the model holds these means." if training.get("start") == "mean" else ""
+    means = " Drawing begins with the mean of each class's photographs: the model holds these means." if training.get("init_latents", training.get("start")) == "mean" else ""
     few = f"{training['per_class']} images of each class" if training.get("per_class") else "all images of each class"
     return (f"Recipe `{training.get('recipe')}`, {few}, seed {training.get('seed')}. LoRA of rank {training['rank']} and alpha {training['alpha']}, {training['tokens']} "
             f"vector{'s' * (training['tokens'] > 1)} for each class. Phases: {phases}. {numbers}{means} Every field is in `training.json`.")

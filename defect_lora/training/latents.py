@@ -195,7 +195,7 @@ def draw_batch(
     latents = scale_latents(moments.sample(indexes, mirrored, generator), vae_config)
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = torch.randint(num_train_timesteps, (count,), generator=generator)
-    keep = (torch.rand(count, generator=generator) >= config.condition_dropout).float()
+    keep = (torch.rand(count, generator=generator) >= config.conditioning_dropout).float()
     weight = 1 + (config.mask_weight - 1) * moments.masks[indexes, mirrored]
     return Batch(latents, noise, timesteps, moments.class_labels[indexes], keep, weight)
 

@@ -142,16 +142,16 @@ def describe(
     cut: Cut,
     effective: int,  # images in an optimizer step
     cost: Cost,  # of one pass with this cut, forward pass included
-    work: dict,  # train, draw and images, as Plan.work counts them
+    work: dict,  # train, sample and images, as Plan.work counts them
     device: torch.device | str = "cpu",
     processes: int = 1,  # that share the work
 ) -> str:
     "What is ahead, in two sentences for the user."
     passes, images = -(-effective // cut.batch_size), min(cut.batch_size, effective)
     memory = "" if cost.memory is None else f", {cost.memory / 2**30:.2f} GiB beside the weights"
-    train, draw = (work[kind] * seconds / images / processes for kind, seconds in (("train", cost.seconds), ("draw", cost.forward_seconds)))
+    train, sample = (work[kind] * seconds / images / processes for kind, seconds in (("train", cost.seconds), ("sample", cost.forward_seconds)))
     said = (f"each step takes {passes} x {cut.batch_size} images{' with gradient checkpointing' if cut.checkpointing else ''}{memory}. "
             f"Ahead are {work['train']:,} training passes, about {in_words(train)} on {f'{processes} x ' if processes > 1 else ''}{device}")
-    if not work["draw"]:
+    if not work["sample"]:
         return said + "; no samples are drawn on the way"
-    return said + (f", and {work['draw']:,} forward passes for {work['images']:,} samples, about {in_words(draw)}: {in_words(train + draw)} in all")
+    return said + (f", and {work['sample']:,} forward passes for {work['images']:,} samples, about {in_words(sample)}: {in_words(train + sample)} in all")

@@ -31,7 +31,7 @@ from ..data.files import replace_folder
 from defect_lora.training.checkpoints import (
     Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, restore_run, save_checkpoint, step_of, sweep,
 )
-from .config import Plan, TrainConfig, differences
+from .config import Plan, TrainConfig, current_names, differences
 from ..data.dataset import DefectSpectrumDataset
 from ..evaluation.distances import measure_distances
 from ..evaluation.features import choose_features, extract_features, load_features
@@ -217,7 +217,7 @@ class Trainer:
     ):
         self.config, self.out = config, Path(out)
         _check_run(config, self.out)
-        if config.mirror:
+        if config.backup:
             _check_mirror(config, self.out)
         self.base = load_base(config.base)
         self.size = config.size or self.base.size
@@ -243,8 +243,8 @@ class Trainer:
         with seeded(derive_seed(config.seed, "model")):
             model = ClassConditionedUNet(
                 torch.nn.Module.to(self.base.unet, frozen), len(self.classes), rank=config.rank, alpha=config.alpha, dropout=config.dropout,
-                target_modules=TARGETS[config.targets],
-                tokens=config.tokens, condition_dropout=config.condition_dropout,
+                target_modules=TARGETS[config.target_modules],
+                tokens=config.tokens, condition_dropout=config.conditioning_dropout,
             )
         return model.to(self.accelerator.device)
 
@@ -260,7 +260,7 @@ class Trainer:
         return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.classes, self.base.name, self.size, self._means())
 
     def _means(self):
-        if self.config.start == "noise":
+        if self.config.init_latents == "noise":
             return None
         if self.moments is None:
             self._encode()
@@ -399,7 +399,7 @@ class Trainer:
         self._record(row)
         bar.update(row["step"] - bar.n)
         bar.set_postfix(loss=f"{row['loss']:.4f}", phase=row["phase"], epoch=row["epoch"])
-        if self.step % self.config.save_every == 0 or self.step == len(self.plan):
+        if self.step % self.config.checkpointing_steps == 0 or self.step == len(self.plan):
             self.save()
         if planned.ends_epoch:
             self._look(planned)
@@ -428,7 +428,7 @@ class Trainer:
             torch.cuda.empty_cache()
         cut = smaller_microbatch(self.cut, self.config.effective_batch) if self.accelerator.num_processes == 1 else None
         if cut is None:
-            raise RunError(f"out of memory with {self.cut.batch_size} image(s) at a time; take a smaller --batch-size (same effective batch: more --accumulation), "
+            raise RunError(f"out of memory with {self.cut.batch_size} image(s) at a time; take a smaller --batch-size (same effective batch: more --gradient-accumulation-steps), "
                            "--size or --rank, or close what else uses the device")
         log.warning("out of memory with %d images at a time; going on with %d%s, still %d images in a step", self.cut.batch_size, cut.batch_size,
                     " and gradient checkpointing" if cut.checkpointing else "", self.config.effective_batch)
@@ -505,9 +505,9 @@ class Trainer:
         self.lock = self.lock or lock_run(self.out)
         sweep(self.out)
         damaged = quarantine(self.out / "checkpoints")
-        if self.config.mirror and self.mirror is None:
-            self._bring_back(Path(self.config.mirror))
-            self.mirror = Backup(self.out, self.config.mirror)
+        if self.config.backup and self.mirror is None:
+            self._bring_back(Path(self.config.backup))
+            self.mirror = Backup(self.out, self.config.backup)
         if damaged and not list_checkpoints(self.out / "checkpoints"):
             raise InputError(f"no checkpoint in {self.out / 'checkpoints'} is whole (they are set aside there: {', '.join(path.name for path in damaged)}); "
                              "to begin anew take another folder, or remove this one")
@@ -551,8 +551,8 @@ class Trainer:
         self.base.release_vae()
 
     def _choose_unseen(self):
-        "The first images of each class that training does not see, up to `unseen_per_class`; often none."
-        count, looks = self.config.unseen_per_class, self.config.sample_every or self.config.evaluate_every
+        "The first images of each class that training does not see, up to `held_out_per_class`; often none."
+        count, looks = self.config.held_out_per_class, self.config.sample_every or self.config.evaluate_every
         if not (count and looks and self.config.per_class and hasattr(self.dataset, "holdout")):
             return []
         rest = self.dataset.holdout()
@@ -602,7 +602,7 @@ class Trainer:
 
     def _look(self, planned):
         "What the plan asks for after an epoch and is not there yet: samples, the loss on unseen images, an evaluation; then the curves."
-        count = self.plan.drawn(planned.epoch) if planned.ends_epoch else 0
+        count = self.plan.samples_after(planned.epoch) if planned.ends_epoch else 0
         if not count:
             return
         if self.moments is None:
@@ -724,7 +724,7 @@ class Trainer:
         rows = self.rows()
         best_step = best_step or (best_of(rows) or {}).get("step")
         state = dict(classes=self.classes, images=len(self.dataset), digest=self.digest, scaler=self._scaler_state(), overflows=self.overflows, best=best_of(rows), config=asdict(self.config))
-        path = save_checkpoint(self.out / "checkpoints", self.step, self._tensors(), state, self.config.keep_checkpoints,
+        path = save_checkpoint(self.out / "checkpoints", self.step, self._tensors(), state, self.config.checkpoints_total_limit,
                                also=(best_step,), texts={"metrics.jsonl": as_lines(rows)})
         self._mirror()
         return path
@@ -812,7 +812,7 @@ def _check_same(config, before, what):
 
 def _check_state(state, config, classes, images, digest, out):
     try:
-        before = TrainConfig(**state["config"]), state["classes"], state["images"], state["digest"], state["step"], state["scaler"], state["overflows"]
+        before = TrainConfig(**current_names(state["config"])), state["classes"], state["images"], state["digest"], state["step"], state["scaler"], state["overflows"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{out / 'checkpoints'} holds a checkpoint of another version ({error}); take another folder") from None
     _check_same(config, before[0], f"{out / 'checkpoints'} holds a checkpoint")
@@ -830,7 +830,7 @@ def _check_tensors(tensors, parameters, out):
 
 
 def _check_mirror(config, out):
-    mirror = Path(config.mirror)
+    mirror = Path(config.backup)
     if out.resolve() == mirror.resolve() or out.resolve() in mirror.resolve().parents:
         raise InputError(f"the mirror {mirror} lies in the run {out}; a copy needs a folder outside")
     try:

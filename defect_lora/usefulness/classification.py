@@ -28,7 +28,7 @@ from ..data.layouts import labelled_images
 from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from ..data.files import InputError, file_sha256
 from ..data.images import open_image
-from ..evaluation.tables import markdown_table, percent
+from ..evaluation.report import Section, markdown_table, percent
 
 # %% ../../nbs/usefulness/02_classification.ipynb #bac12830
 def check_overlap(
@@ -536,6 +536,14 @@ class Usefulness:
     def to_dict(self) -> dict:  # for JSON, without NaN
         "Everything as plain Python."
         return dict(vars(self))
+
+    def section(
+        self,
+        title: str = "Does an inspection model gain?",
+        key: str = "usefulness",  # where the figures stand in report.json
+    ) -> Section:  # for `report.sections`
+        "The result as a section of the evaluator's report."
+        return Section(title, [self.verdict, *self.notes], usefulness_rows(self), key=key, payload=self.to_dict())
 
     def _repr_markdown_(self):
         return usefulness_markdown(self)

@@ -14,7 +14,7 @@ import ipywidgets
 
 from ..data.files import InputError
 from ..data.images import image_grid, open_image
-from ..evaluation.evaluator import load_report
+from ..evaluation.report import load_report
 from ..data.layouts import labelled_images
 from ..data.images import provenance_at
 from .panel import Panel, action_button, encode_image, picture, wrapping_row

@@ -19,7 +19,7 @@ from ..data.images import open_image
 from ..data.layouts import labelled_images
 from ..evaluation.features import choose_features
 from ..evaluation.memorization import RealImages
-from ..evaluation.tables import html_table
+from ..evaluation.report import html_table
 from ..generation.image_set import add_images, zip_set
 from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
 from defect_lora.widgets.panel import (

@@ -20,7 +20,7 @@ from PIL import Image
 from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError
 from ..data.images import open_image, size_within
-from ..evaluation.tables import percent
+from ..evaluation.report import percent
 from ..generation.painting import GUIDANCE, add_pair, defect_names, paint
 from ..generation.placement import Places, mask_to_image
 from ..model.pipeline import FAST_STEPS, DefectPipeline

@@ -1,2 +1,3 @@
 "A stand-in for Colab's package, for tests."
-from . import drive, files
+from . import drive as drive
+from . import files as files
