@@ -270,7 +270,7 @@ def run_generate(args):
     _require(args.real or not (args.pairs and args.category), "--category", args.category, "left out: without --real, the run says which product it was trained on")
     _require(not args.pairs or args.shard_size is None, "--shard-size", args.shard_size, "left out: pairs are loose files")
     load_libraries()
-    from defect_lora.generation.image_set import generate_images
+    from defect_lora.generation.sampling import generate_images
     from defect_lora.model.pipeline import processes
     from defect_lora.model.pipeline import DefectPipeline
 
@@ -300,7 +300,7 @@ def _photographs(args):
     "The photographs to paint into, and the real images with masks."
     from defect_lora.training.config import TrainConfig
     from defect_lora.data.dataset import DefectSpectrumDataset
-    from defect_lora.sharing.exports import good_images
+    from defect_lora.data.layouts import good_images
 
     config = Path(args.run) / "config.json"
     if args.real is None and not (Path(args.run) / "model").is_dir():

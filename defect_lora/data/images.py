@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGE_FORMATS', 'IMAGE_SUFFIXES', 'rescale_to_8_bit', 'to_rgb', 'explain_image_error', 'read_upright', 'open_image',
-           'open_mask', 'read_mask', 'list_images', 'check_images', 'png_bytes', 'save_image', 'read_provenance',
-           'provenance_at', 'size_within', 'shorten', 'draw_cell', 'image_grid']
+           'open_mask', 'read_mask', 'mask_to_image', 'list_images', 'check_images', 'png_bytes', 'save_image',
+           'read_provenance', 'provenance_at', 'size_within', 'shorten', 'draw_cell', 'image_grid']
 
 # %% ../../nbs/data/01_images.ipynb #44c9387b
 import json
@@ -127,6 +127,13 @@ def read_mask(
     if mask.size != image_size:
         raise InputError(f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {image_size[0]} x {image_size[1]}")
     return np.asarray(mask) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+
+# %% ../../nbs/data/01_images.ipynb #5ceb90d0
+def mask_to_image(
+    mask: np.ndarray,  # (height, width) bool
+) -> Image.Image:  # mode L, 0 and 255
+    "A mask as a picture."
+    return Image.fromarray(np.uint8(255) * mask)
 
 # %% ../../nbs/data/01_images.ipynb #1d358739
 def list_images(
