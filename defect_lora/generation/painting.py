@@ -31,15 +31,15 @@ from ..training.latents import derive_seed, scale_latents
 
 log = logging.getLogger(__name__)
 
-# %% ../../nbs/generation/03_painting.ipynb #9f9e53ab
+# %% ../../nbs/generation/03_painting.ipynb #c32d0ab7
 @torch.no_grad()
 def encode_photograph(
     pipe: DefectPipeline,
     image: Image.Image,  # RGB, of any size
 ) -> torch.Tensor:  # (channels, h, w), clean and scaled
     "A photograph as the UNet takes it; which paint comes into it does not matter, so it can be kept."
-    pixels = torch.from_numpy(np.array(fit_image(image, pipe.size, "pad"))).permute(2, 0, 1).float() / 127.5 - 1
-    latents = pipe.vae.encode(pixels[None].to(pipe.vae.device, pipe.vae.dtype)).latent_dist.mode()
+    pixels = torch.from_numpy(np.array(fit_image(image, pipe.size, "pad")))[None].permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents = pipe.vae.encode(pixels.to(pipe.vae.device, pipe.vae.dtype)).latent_dist.mode()
     return scale_latents(latents, pipe.vae.config).to(pipe.device, pipe.model.dtype)[0]
 
 
