@@ -42,7 +42,7 @@ def whole_file(
     finally:
         temporary.unlink(missing_ok=True)
 
-
+# %% ../../nbs/data/00_files.ipynb #a46af12f
 def write_atomically(
     path: Path | str,  # target; missing folders are made
     data: bytes | str,  # text is written as UTF-8
@@ -112,7 +112,7 @@ def replace_folder(
 
 # %% ../../nbs/data/00_files.ipynb #a6feca65
 def file_sha256(
-    path: Path | str,
+    path: Path | str,  # any file
 ) -> str:  # 64 hexadecimal digits
     "Checksum of a file, read piece by piece."
     digest = hashlib.sha256()
@@ -123,7 +123,7 @@ def file_sha256(
 
 # %% ../../nbs/data/00_files.ipynb #b79e2f43
 def fetch(
-    url: str,
+    url: str,  # of the file
     path: Path,  # where it is kept
     sha256: str,  # what it must be
     timeout: float = 20,  # seconds without an answer
@@ -156,7 +156,7 @@ def _copy(response, file, sha256, url):
 
 # %% ../../nbs/data/00_files.ipynb #9394293d
 def is_reachable(
-    url: str,
+    url: str,  # of the file
     path: Path,  # where it is kept once it was downloaded
     timeout: float = 5,  # seconds to wait for an answer
 ) -> bool:  # whether the file is here or a download can start

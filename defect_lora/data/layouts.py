@@ -11,16 +11,28 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from .files import InputError
-from .images import check_images, list_images
+from .images import check_images, list_images, open_image, read_mask
 
 # %% ../../nbs/data/02_layouts.ipynb #4c302e91
 @dataclass(frozen=True)
 class Sample:
     "One image of a data set."
-    path: Path  # image file
+    path: Path  # image file; a name where the image is in memory
     label: int  # index into the classes, sorted by name
-    mask: Path | None  # mask file, None where the layout has none for this image
+    mask: Path | np.ndarray | None  # mask file, or pixels in memory; None where there is none for this image
+    image: Image.Image | None = None  # in memory
+
+    def open(self) -> Image.Image:  # RGB, in its own size
+        "The image as it was taken."
+        return self.image or open_image(self.path)
+
+    def open_mask(self) -> np.ndarray | None:  # height, width; bool
+        "Where the defect is; None where there is no mask."
+        return self.mask if self.mask is None or isinstance(self.mask, np.ndarray) else read_mask(self.mask, self.open().size)
 
 # %% ../../nbs/data/02_layouts.ipynb #e63ae1c6
 @dataclass(frozen=True)
@@ -223,6 +235,8 @@ def labelled_images(
 ) -> tuple:  # paths, class names
     "Every image of a folder with the name of its class. Raises InputError."
     if hasattr(source, "samples"):
+        if any(s.image for s in source.samples):
+            raise InputError("photographs in memory have no files to compare or export; save them in a folder of their class first")
         return [s.path for s in source.samples], [source.classes[s.label] for s in source.samples]
     folder = Path(source)
     if not folder.is_dir():

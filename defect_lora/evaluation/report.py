@@ -120,6 +120,14 @@ def _meaning_rows():
 # %% ../../nbs/evaluation/05_report.ipynb #95db9562
 _ASKED = {"usefulness": "Does an inspection model gain?", "localization": "Does a segmenter gain?"}  # keys of report.json that are null where nobody asked
 
+_FILE_KEYS = dict(real_baseline="floor", real_baseline_low="floor_low", real_baseline_high="floor_high", value_at_baseline_size="value_at_floor_size",
+                  n_baseline="n_floor", predicted="taken_for")  # report.json keeps the names that it had at first
+
+
+def _renamed(part, names):
+    "The measures of all images or of a class, with other keys."
+    return {names.get(key, key): {names.get(k, k): v for k, v in found.items()} if isinstance(found, dict) and "value" in found else found for key, found in part.items()}
+
 
 @dataclass
 class Report:
@@ -129,8 +137,8 @@ class Report:
     n_real: int  # real images
     n_fake: int  # generated images
     features: str  # name of the feature network
-    measures: dict  # kid, fid ... -> value, low, high, floor and more
-    per_class: dict  # class name -> n_real, n_fake, taken_for, and every measure
+    measures: dict  # kid, fid ... -> value, low, high, real_baseline and more
+    per_class: dict  # class name -> n_real, n_fake, predicted (class name -> count), and every measure
     confusion: dict  # classes, and counts: a row for each class asked for, a column for each given
     notes: list = field(default_factory=list)  # when not to trust a number
     sets: dict = field(default_factory=dict)  # real and fake: where they lie
@@ -141,7 +149,7 @@ class Report:
     def __getitem__(
         self,
         key: str,  # kid, fid, precision ...
-    ) -> dict:  # value, low, high, floor
+    ) -> dict:  # value, low, high, real_baseline
         "A measure over all images."
         return self.measures[key]
 
@@ -149,7 +157,8 @@ class Report:
         "The report as report.json holds it."
         plain = {k: v for k, v in vars(self).items() if k not in ("images", "worst", "measures", "sections")}
         handed = {section.key: section.payload for section in self.sections if section.key}
-        return plain | dict.fromkeys(_ASKED) | handed | self.measures | dict(sections=[section.to_dict() for section in self.sections])
+        plain["per_class"] = {name: _renamed(part, _FILE_KEYS) for name, part in self.per_class.items()}
+        return plain | dict.fromkeys(_ASKED) | handed | _renamed(self.measures, _FILE_KEYS) | dict(sections=[section.to_dict() for section in self.sections])
 
     def _repr_markdown_(self):
         return _markdown(self)
@@ -163,7 +172,7 @@ def total_rows(
     for key, (name, is_share, _, good, _) in _MEASURES.items():
         m, show = report[key], percent if is_share else number
         low_high = "n/a" if m["low"] is None else f"{show(m['low'])} to {show(m['high'])}"
-        rows.append([name, show(m["value"]), low_high, show(m["floor"]), show(m["value_at_floor_size"]) if "value_at_floor_size" in m else "-", good])
+        rows.append([name, show(m["value"]), low_high, show(m["real_baseline"]), show(m["value_at_baseline_size"]) if "value_at_baseline_size" in m else "-", good])
     return rows
 
 # %% ../../nbs/evaluation/05_report.ipynb #3e8063c6
@@ -172,8 +181,8 @@ def _class_rows(report):
     for name, c in report.per_class.items():
         a, k, n = c["class_accuracy"], c["kid"], c["n_fake"]
         interval = f" ({percent(a['low'])} to {percent(a['high'])})" if n else ""
-        rows.append([name, str(c["n_real"]), str(n), percent(a["value"]) + interval, percent(a["floor"]), percent(c["memorized"]["value"]), number(c["sharpness"]["value"], n),
-                     number(k["value"], n), number(k["floor"], c["n_real"]), percent(c["coverage"]["value"]), next(iter(c["taken_for"]), "n/a")])
+        rows.append([name, str(c["n_real"]), str(n), percent(a["value"]) + interval, percent(a["real_baseline"]), percent(c["memorized"]["value"]), number(c["sharpness"]["value"], n),
+                     number(k["value"], n), number(k["real_baseline"], c["n_real"]), percent(c["coverage"]["value"]), next(iter(c["predicted"]), "n/a")])
     return rows
 
 
@@ -222,7 +231,7 @@ def _accuracy_chart(report):
     below = [value - (row["low"] or 0.) if row["value"] is not None else 0 for value, row in zip(values, rows)]
     above = [(row["high"] or value) - value for value, row in zip(values, rows)]
     axes.bar(range(len(rows)), values, yerr=[below, above], capsize=3, color="#4c78a8", label="generated")
-    reached = [float("nan") if row["floor"] is None else row["floor"] for row in rows]
+    reached = [float("nan") if row["real_baseline"] is None else row["real_baseline"] for row in rows]
     axes.scatter(range(len(rows)), reached, marker="_", s=400, color="k", label="unseen real", zorder=3)
     axes.axhline(1 / len(rows), color="grey", lw=.8, ls=":", label="chance")
     axes.set_xticks(range(len(rows)), list(report.per_class), rotation=25, ha="right")
@@ -286,9 +295,9 @@ def load_report(
     path = Path(folder) / "report.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        measures = {key: found.pop(key) for key in _MEASURES}
-        sections = _loaded_sections(found)
-        return Report(measures=measures, sections=sections, **found)
+        names, sections = {kept: name for name, kept in _FILE_KEYS.items()}, _loaded_sections(found)
+        found["per_class"] = {name: _renamed(part, names) for name, part in found["per_class"].items()}
+        return Report(measures=_renamed({key: found.pop(key) for key in _MEASURES}, names), sections=sections, **found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no report ({error}); write one with `defect-lora evaluate` or `write_report`") from None
 

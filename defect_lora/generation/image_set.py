@@ -6,7 +6,7 @@
 __all__ = ['PAIR_LAYOUTS', 'check_names', 'image_place', 'PairLayout', 'defect_names', 'pair_place', 'coco_annotations',
            'write_labels', 'write_image', 'write_shard', 'is_made', 'ImageSet', 'read_chosen', 'add_images', 'zip_set']
 
-# %% ../../nbs/generation/00_image_set.ipynb #856de02e
+# %% ../../nbs/generation/00_image_set.ipynb #c57c7e3a
 import json
 import tarfile
 import zipfile
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.files import InputError, whole_file, write_atomically
-from ..data.images import IMAGE_SUFFIXES, open_mask, png_bytes, provenance_at, read_mask, read_provenance, save_image
+from ..data.images import IMAGE_SUFFIXES, open_mask, peek_provenance, png_bytes, read_mask, read_provenance, save_image
 from ..data.layouts import is_good
 
 # %% ../../nbs/generation/00_image_set.ipynb #7022b827
@@ -187,7 +187,7 @@ def _is_packed(path, rows):
     except (OSError, tarfile.TarError):
         return False
 
-# %% ../../nbs/generation/00_image_set.ipynb #efbd2996
+# %% ../../nbs/generation/00_image_set.ipynb #f968a5c5
 @dataclass(frozen=True)
 class ImageSet:
     "A set of images in a folder: what it is to hold, what is there, what is missing."
@@ -204,7 +204,7 @@ class ImageSet:
         if stale:
             raise InputError(f"{self.out}: holds {len(stale)} images or shards that would not be replaced, such as {stale[0].relative_to(self.out)}; "
                              "choose another folder or remove them")
-        found = {path: provenance_at(path) for path in planned if path.exists()}
+        found = {path: peek_provenance(path) for path in planned if path.exists()}
         foreign = [path for path in found if found[path] is not None and not _follows(found[path], planned[path])]
         if foreign:
             raise InputError(f"{self.out}: holds {len(foreign)} images {_difference(found[foreign[0]], planned[foreign[0]])}, "
@@ -240,7 +240,7 @@ class ImageSet:
         "Write the manifest and the labels of all that is there."
         rows = self.rows
         if self.defects is not None:  # a pair may be left out, and what is there says more than was planned
-            rows = [provenance_at(self.out / row["file"]) for row in rows if (self.out / row["file"]).exists()]
+            rows = [peek_provenance(self.out / row["file"]) for row in rows if (self.out / row["file"]).exists()]
         write_labels(self.out, rows, self.defects)
 
 
@@ -255,7 +255,7 @@ def _difference(found, row):
     differ = ", ".join(f"{key}: {row.get(key)} instead of {found.get(key)}" for key in row if found.get(key) != row.get(key))
     return f"of another model or other settings ({differ})" if found else "that were not drawn by this package"
 
-# %% ../../nbs/generation/00_image_set.ipynb #f68546d0
+# %% ../../nbs/generation/00_image_set.ipynb #f1d3ba8a
 def read_chosen(
     out: Path,  # folder of a set
     pairs: bool = False,  # of pairs, not of whole images
@@ -263,7 +263,7 @@ def read_chosen(
     "The images that a person has added to a set. Raises InputError for a folder that holds anything else."
     rows = []
     for path in _pictures_in(out, pairs):
-        row = (provenance_at(path) if path.suffix.lower() == ".png" else None) or {}
+        row = (peek_provenance(path) if path.suffix.lower() == ".png" else None) or {}
         if row.get("chosen") and ("mask" in row) == pairs:
             rows.append(row | dict(file=path.relative_to(out).as_posix()))
         elif not (pairs and path.name.endswith("_mask.png")):

@@ -6,7 +6,7 @@
 __all__ = ['log', 'GUIDANCE', 'encode_photograph', 'change_mask', 'iou', 'Painted', 'blend_change', 'blend_background',
            'fill_with_mean', 'paint_batch', 'paint', 'plan_pairs', 'paint_defects', 'add_pair']
 
-# %% ../../nbs/generation/03_painting.ipynb #69763d8a
+# %% ../../nbs/generation/03_painting.ipynb #5d6bbffc
 import functools
 import logging
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from scipy import ndimage
 
@@ -26,12 +27,13 @@ from ..data.layouts import good_images, is_good
 from .image_set import PAIR_LAYOUTS, ImageSet, add_images, check_names, defect_names, pair_place
 from .placement import Places
 from .sampling import fill_set
+from ..model.base import encode_latents
 from ..model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators, processes
-from ..training.latents import derive_seed, scale_latents
+from ..training.latents import derive_seed
 
 log = logging.getLogger(__name__)
 
-# %% ../../nbs/generation/03_painting.ipynb #c32d0ab7
+# %% ../../nbs/generation/03_painting.ipynb #f63765b2
 @torch.no_grad()
 def encode_photograph(
     pipe: DefectPipeline,
@@ -39,14 +41,13 @@ def encode_photograph(
 ) -> torch.Tensor:  # (channels, h, w), clean and scaled
     "A photograph as the UNet takes it; which paint comes into it does not matter, so it can be kept."
     pixels = torch.from_numpy(np.array(fit_image(image, pipe.size, "pad")))[None].permute(0, 3, 1, 2).float() / 127.5 - 1
-    latents = pipe.vae.encode(pixels.to(pipe.vae.device, pipe.vae.dtype)).latent_dist.mode()
-    return scale_latents(latents, pipe.vae.config).to(pipe.device, pipe.model.dtype)[0]
+    return encode_latents(pipe.vae, pixels).to(pipe.device, pipe.model.dtype)[0]
 
 
 def _latent_mask(pipe, mask):
     "The latents that any of a mask's pixels belongs to: (1, h, w) bool."
     square = torch.from_numpy(fit_mask(mask, pipe.size, "pad")).float()
-    return F.max_pool2d(square[None], pipe.factor) > 0
+    return F.max_pool2d(square[None], pipe.vae_scale_factor) > 0
 
 
 def _to_photograph(levels, size):
@@ -59,7 +60,7 @@ def _to_photograph(levels, size):
     channels = [Image.fromarray(np.ascontiguousarray(levels[..., c])).resize(size, Image.BICUBIC) for c in range(3)]
     return np.stack([np.asarray(channel) for channel in channels], axis=2)
 
-# %% ../../nbs/generation/03_painting.ipynb #cfc439c1
+# %% ../../nbs/generation/03_painting.ipynb #60e85e1b
 _AROUND = 2  # latents around a mask that are decoded with it
 
 
@@ -88,7 +89,7 @@ def _decode_windows(pipe, latents, windows):
         which = [i for i in range(n) if shapes[i] == shape]
         decoded = _decode_levels(pipe, torch.cat([latents[i][(..., *windows[i])] for i in which]))
         for i, some in zip(which, decoded.reshape(len(which), k, *decoded.shape[1:])):
-            rows, columns = (slice(pipe.factor * side.start, pipe.factor * side.stop) for side in windows[i])
+            rows, columns = (slice(pipe.vae_scale_factor * side.start, pipe.vae_scale_factor * side.stop) for side in windows[i])
             levels[i, :, rows, columns] = some
     return levels
 
@@ -193,7 +194,7 @@ def fill_with_mean(
     mean = (before.float() * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True)  # half precision would overflow
     return torch.where(inside, mean.to(before), before)
 
-# %% ../../nbs/generation/03_painting.ipynb #b39c3960
+# %% ../../nbs/generation/03_painting.ipynb #335d6326
 @torch.no_grad()
 def paint_batch(
     pipe: DefectPipeline,
@@ -208,8 +209,9 @@ def paint_batch(
     "Paint a batch."
     before = torch.stack(encoded)
     inside = torch.stack([_latent_mask(pipe, mask) for mask in masks]).to(pipe.device)
-    noise = pipe.draw_noise(make_generators(len(images), seeds=seeds))
-    shown = pipe(labels, seeds=seeds, signal=fill_with_mean(before, inside), output_type="latent",
+    generators = make_generators(len(images), seeds=seeds)
+    noise = randn_tensor((len(images), *pipe.latent_shape), generator=generators, device=pipe.device, dtype=pipe.model.dtype)
+    shown = pipe(labels, seeds=seeds, init_latents=fill_with_mean(before, inside), output_type="latent",
                  callback_on_step_end=functools.partial(blend_background, before, noise, inside, callback), **sampling).images
     windows = [_window_around(mask[0].cpu().numpy()) for mask in inside]
     levels = _decode_windows(pipe, torch.stack([shown, before], 1), windows)
@@ -218,7 +220,7 @@ def paint_batch(
 # %% ../../nbs/generation/03_painting.ipynb #aec0b1a1
 GUIDANCE = 5.0  # away from good; studies/05_painting says why
 
-# %% ../../nbs/generation/03_painting.ipynb #285f1f25
+# %% ../../nbs/generation/03_painting.ipynb #302dc62c
 def paint(
     pipe: DefectPipeline,  # trained; its fast() paints as well
     images: list,  # RGB photographs of good parts, of any size
@@ -234,7 +236,7 @@ def paint(
 ) -> list:  # of Painted
     "Paint a defect into each photograph, where its mask allows. Raises InputError."
     labels = _defect_ids(pipe.classes, class_labels)
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
     targets = _check_targets(images, masks, labels, seeds)
     targets = list(zip(*zip(*targets), encoded or [encode_photograph(pipe, image) for image, *_ in targets], strict=True))
     good = next((name for name in pipe.classes if is_good(name)), None)
@@ -326,7 +328,7 @@ class _PairPainter:
         image = open_image(self.good[digest])
         return image, encode_photograph(self.pipe, image)
 
-# %% ../../nbs/generation/03_painting.ipynb #49f88469
+# %% ../../nbs/generation/03_painting.ipynb #526c485d
 def paint_defects(
     pipe: DefectPipeline,
     out: str | Path,  # gets images, masks, manifest.jsonl and annotations.json
@@ -344,7 +346,7 @@ def paint_defects(
 ) -> Path:  # out
     "Paint a set of pairs into a folder, or what is missing of it. Raises InputError."
     good, category = good if isinstance(good, list) else good_images(good), category or real.category
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
     _check_pairs(good, [*pipe.classes, category], layout)
     wanted, places = list(dict.fromkeys(_defect_ids(pipe.classes, classes))), Places(good, real)
     how = pipe.settings(num_inference_steps, guidance_scale)

@@ -92,7 +92,7 @@ def _say_start(images, kept, unit):
     if count > _LOOSE_FILES and "shard" not in images.rows[0]:
         log.warning("%d images as loose files: most disks and loaders prefer shards, tar files of a thousand or so (shard_size, or --shard-size)", count)
 
-# %% ../../nbs/generation/01_sampling.ipynb #704321d6
+# %% ../../nbs/generation/01_sampling.ipynb #aa8f546f
 def generate_images(
     pipe: DefectPipeline,
     out: str | Path,  # gets <class>/<index>.png, or shards, and manifest.jsonl
@@ -106,7 +106,7 @@ def generate_images(
     shard_size: int | None = None,  # images in a shard-000000.tar; None is loose files
 ) -> Path:  # out
     "Generate a set of images into a folder, or what is missing of it. Raises InputError."
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.most_steps)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
     wanted = list(dict.fromkeys(class_ids(pipe.classes if classes is None else classes, pipe.classes)))
     rows = plan_images(pipe.classes, wanted, per_class, seed, shard_size)
     how = pipe.settings(num_inference_steps, guidance_scale)

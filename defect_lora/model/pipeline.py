@@ -31,9 +31,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .base import load_base, make_scheduler, native_size, pixels_per_latent
+from .base import decode_latents, load_base, make_scheduler, native_size, pixels_per_latent
 from ..data.files import InputError, write_atomically
-from .unet import ADAPTERS, BASE_WEIGHTS, EMBEDDING, ClassConditionedUNet, load_tensors, save_tensors
+from .unet import ADAPTERS, BASE_WEIGHTS, EMBEDDING, ClassConditionedUNet, load_tensors, save_tensors, saved_config
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +140,9 @@ class DefectPipeline:
             raise InputError(f"{len(classes)} class names for a model of {model.config['num_classes']} classes")
         self.model, self.vae, self.scheduler = model, vae, scheduler
         self.classes, self.base_name = list(classes), base_name
-        self.factor = pixels_per_latent(vae)
+        self.vae_scale_factor = pixels_per_latent(vae)
         self.size, self.means = size or native_size(model.unet, vae), means
-        self.processor = VaeImageProcessor(vae_scale_factor=self.factor)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         check_size(self.size, self.multiple)
         if means is not None and means.shape != (len(classes), *self.latent_shape):
             raise InputError(f"means of shape {tuple(means.shape)}; {len(classes)} classes at {self.size} pixels want {(len(classes), *self.latent_shape)}")
@@ -150,7 +150,7 @@ class DefectPipeline:
     @property
     def latent_shape(self) -> tuple:  # channels, height, width
         "The shape of an image's latents."
-        return self.model.unet.config.in_channels, self.size // self.factor, self.size // self.factor
+        return self.model.unet.config.in_channels, self.size // self.vae_scale_factor, self.size // self.vae_scale_factor
 
     @property
     def multiple(self) -> int:
@@ -158,7 +158,7 @@ class DefectPipeline:
         return size_multiple(self.model.unet, self.vae)
 
     @property
-    def most_steps(self) -> int:
+    def max_inference_steps(self) -> int:
         "Denoising steps at most: the noise schedule's, less its offset."
         return self.scheduler.config.num_train_timesteps - self.scheduler.config.get("steps_offset", 0)
 
@@ -170,9 +170,9 @@ class DefectPipeline:
     def weights(self) -> str:  # 16 hexadecimal digits
         "A digest of what was trained, and of the configuration, precision and size it draws with."
         model, base = self.model, self.model.base_parameters()
-        trained = [*model.adapter_parameters().values(), model.embedding_weight(), *(base[name] for name in sorted(model.opened))]
+        trained = [*model.adapter_parameters().values(), model.embedding_weight(), *(base[name] for name in sorted(model.unfrozen))]
         trained += [] if self.means is None else [self.means]
-        return fingerprint(trained, json.dumps(model.config), model.dtype, self.size)[:16]
+        return fingerprint(trained, json.dumps(saved_config(model)), model.dtype, self.size)[:16]
 
     def settings(
         self,
@@ -209,15 +209,15 @@ class DefectPipeline:
         batch_size: int | None = None,  # images at a time; None is all at once
         progress: bool = True,  # show a bar over the steps
         negative_class: str | int | None = None,  # guide away from this class, such as good, instead of the null condition
-        signal: torch.Tensor | None = None,  # (n, channels, h, w) clean latents that lie under the noise of the first step; None is the classes' means, where there are any
+        init_latents: torch.Tensor | None = None,  # (n, channels, h, w) clean latents that lie under the noise of the first step; None is the classes' means, where there are any
     ) -> DefectPipelineOutput:
         "Draw one image for each class label."
         labels = class_ids(class_labels, self.classes)
         negative = None if negative_class is None else class_id(negative_class, self.classes)
-        check_inputs(output_type, num_inference_steps, batch_size, guidance_scale, self.most_steps)
+        check_inputs(output_type, num_inference_steps, batch_size, guidance_scale, self.max_inference_steps)
         generators = make_generators(len(labels), generator, seeds)
-        signals = self.signals(labels, signal)
-        batches = list(in_batches(list(zip(labels, generators, signals)), batch_size))
+        starts = self._init_latents(labels, init_latents)
+        batches = list(in_batches(list(zip(labels, generators, starts)), batch_size))
         images = []
         with evaluating(self.model), self.model.merged(), tqdm(total=len(batches) * num_inference_steps, disable=not progress) as bar:
             for batch in batches:
@@ -229,7 +229,7 @@ class DefectPipeline:
         self,
         labels: list[int],  # class ids of a batch
         generators: list[torch.Generator],  # one for each
-        signals: list[torch.Tensor | None],  # of each, (channels, height, width); None is noise alone
+        init_latents: list[torch.Tensor | None],  # of each, (channels, height, width), clean; None is noise alone
         num_inference_steps: int,
         guidance_scale: float,
         callback: Callable | None,
@@ -239,7 +239,7 @@ class DefectPipeline:
         "From noise to clean latents."
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         embeds = self.embed(labels, guidance_scale > 1, negative)
-        latents = self.begin(self.draw_noise(generators), signals)
+        latents = self.prepare_latents(generators, init_latents)
         with self.model.conditioned(embeds, guidance_scale > 1, self.scheduler.timesteps):
             for step, t in enumerate(self.scheduler.timesteps):
                 prediction = self.predict(latents, t, embeds, guidance_scale)
@@ -249,27 +249,28 @@ class DefectPipeline:
                 bar.update()
         return latents
 
-    def signals(
+    def _init_latents(
         self,
         labels: list[int],  # class ids
-        signal: torch.Tensor | None,  # (n, channels, h, w); None is the classes' means
+        init_latents: torch.Tensor | None,  # (n, channels, h, w); None is the classes' means
     ) -> list:  # for each image its (channels, h, w), or None
         "What lies under the noise of the first step. Raises InputError for another number or shape."
-        if signal is None:
+        if init_latents is None:
             return [None if self.means is None else self.means[label] for label in labels]
-        if signal.shape != (len(labels), *self.latent_shape):
-            raise InputError(f"a signal of shape {tuple(signal.shape)}; {len(labels)} images of {self.size} pixels want {(len(labels), *self.latent_shape)}")
-        return list(signal)
+        if init_latents.shape != (len(labels), *self.latent_shape):
+            raise InputError(f"init_latents of shape {tuple(init_latents.shape)}; {len(labels)} images of {self.size} pixels want {(len(labels), *self.latent_shape)}")
+        return list(init_latents)
 
-    def begin(
+    def prepare_latents(
         self,
-        noise: torch.Tensor,  # (batch, channels, height, width)
-        signals: list[torch.Tensor | None],  # of each, (channels, height, width)
+        generators: list[torch.Generator],  # one per image
+        init_latents: list[torch.Tensor | None],  # of each, (channels, height, width), clean; None is noise alone
     ) -> torch.Tensor:  # (batch, channels, height, width)
-        "What the first step takes: noise alone, or the signals under as much of it as that step expects."
-        if signals[0] is None:
+        "What the first step takes: noise alone, each image's from its own generator, or init_latents under as much of it as that step expects."
+        noise = randn_tensor((len(generators), *self.latent_shape), generator=list(generators), device=self.device, dtype=self.model.dtype)
+        if init_latents[0] is None:
             return noise * self.scheduler.init_noise_sigma
-        return self.scheduler.add_noise(torch.stack(signals).to(noise), noise, self.scheduler.timesteps[:1].expand(len(noise)))
+        return self.scheduler.add_noise(torch.stack(list(init_latents)).to(noise), noise, self.scheduler.timesteps[:1].expand(len(noise)))
 
     def embed(
         self,
@@ -283,14 +284,6 @@ class DefectPipeline:
             return embeds
         away = torch.zeros_like(embeds) if negative is None else self.model.prompt_embeds(torch.tensor([negative] * len(labels), device=self.device))
         return torch.cat([away, embeds])
-
-    def draw_noise(
-        self,
-        generators: list[torch.Generator],  # one per image
-    ) -> torch.Tensor:  # (batch, channels, height, width)
-        "The noise that sampling starts from, each image's from its own generator."
-        noise = [randn_tensor((1, *self.latent_shape), generator=g, device=self.device, dtype=self.model.dtype) for g in generators]
-        return torch.cat(noise)
 
     def predict(
         self,
@@ -328,8 +321,7 @@ class DefectPipeline:
         "From latents to images."
         if output_type == "latent":
             return list(latents)
-        latents = latents.to(self.vae.device, self.vae.dtype) / self.vae.config.scaling_factor
-        return list(self.processor.postprocess(self.vae.decode(latents, return_dict=False)[0], output_type=output_type))
+        return list(self.image_processor.postprocess(decode_latents(self.vae, latents), output_type=output_type))
 
     def save_pretrained(
         self,
@@ -341,7 +333,7 @@ class DefectPipeline:
             base=self.base_name,
             classes=self.classes,
             size=self.size,
-            unet=self.model.config,
+            unet=saved_config(self.model),
             scheduler=json.loads(self.scheduler.to_json_string()),
         )
         write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
@@ -366,7 +358,7 @@ class DefectPipeline:
         config = read_config(folder / "config.json")
         parts = load_base(base or config["base"], dtype, local_files_only)
         try:
-            model = ClassConditionedUNet(parts.unet, **config["unet"])
+            model = ClassConditionedUNet.from_config(parts.unet, config["unet"])
         except TypeError as error:
             raise InputError(f"{folder / 'config.json'}: not a model's configuration ({error})") from error
         model.load_adapters(folder)
@@ -398,11 +390,11 @@ def check_inputs(
     num_inference_steps: int,
     batch_size: int | None,
     guidance_scale: float = 1,
-    most_steps: int = 1000,  # that the base's noise schedule has
+    max_inference_steps: int = 1000,  # that the base's noise schedule has
 ) -> None:
     "Refuse what no call can mean."
-    if num_inference_steps > most_steps:
-        raise InputError(f"num_inference_steps {num_inference_steps}: take at most {most_steps}, which is what this base's noise schedule has")
+    if num_inference_steps > max_inference_steps:
+        raise InputError(f"num_inference_steps {num_inference_steps}: take at most {max_inference_steps}, which is what this base's noise schedule has")
     if not math.isfinite(guidance_scale):
         raise InputError(f"guidance_scale {guidance_scale}: must be a finite number")
     if output_type not in ("pil", "np", "pt", "latent"):

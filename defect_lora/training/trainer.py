@@ -41,9 +41,8 @@ from defect_lora.training.metrics import (
 )
 from ..data.files import InputError, RunError, write_atomically
 from ..data.images import image_grid, open_image, save_image
-from defect_lora.training.latents import (
-    Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, scale_latents, seeded,
-)
+from ..model.base import scale_latents
+from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, seeded
 from ..model.pipeline import processes
 from ..model.pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, size_multiple
 from .memory import Cut, choose_microbatch, describe, measure
@@ -244,7 +243,7 @@ class Trainer:
             model = ClassConditionedUNet(
                 torch.nn.Module.to(self.base.unet, frozen), len(self.classes), rank=config.rank, alpha=config.alpha, dropout=config.dropout,
                 target_modules=TARGETS[config.target_modules],
-                tokens=config.tokens, condition_dropout=config.conditioning_dropout,
+                tokens=config.tokens, conditioning_dropout=config.conditioning_dropout,
             )
         return model.to(self.accelerator.device)
 

@@ -16,7 +16,7 @@ from ..data.files import InputError
 from ..data.images import image_grid, open_image
 from ..evaluation.report import load_report
 from ..data.layouts import labelled_images
-from ..data.images import provenance_at
+from ..data.images import peek_provenance
 from .panel import Panel, action_button, encode_image, picture, wrapping_row
 
 # %% ../../nbs/widgets/04_compare.ipynb #7103a634
@@ -76,7 +76,7 @@ class CompareWidget(Panel):
         columns = [samples[epoch].get(self.class_name.value, []) for epoch in epochs]
         count, self.page.max = max(map(len, columns)), 1
         images = [_or_gap(each) for n in range(count) for each in [of[n] if n < len(of) else None for of in columns]]
-        seeds = [(provenance_at(next(of[n] for of in columns if n < len(of))) or {}).get("seed") for n in range(count)]
+        seeds = [(peek_provenance(next(of[n] for of in columns if n < len(of))) or {}).get("seed") for n in range(count)]
         labels = [f"epoch {epoch}" for epoch in epochs] * count
         self.shown.value = encode_image(image_grid(images, len(epochs), labels=labels, row_labels=[f"seed {seed}" for seed in seeds], cell=self.cell))
         self.say(f"{self.class_name.value}: {count} seed{'s' * (count > 1)} after {len(epochs)} of {len(samples)} epochs that were sampled.")
@@ -101,7 +101,7 @@ def _read_samples(run):
     numbered = sorted((int(number), path, int(epoch)) for path, epoch, number in named if epoch.isdecimal() and number.isdecimal())
     found = {}
     for _, path, epoch in numbered:
-        name = (provenance_at(path) or {}).get("class_name", path.stem.split("_")[1])
+        name = (peek_provenance(path) or {}).get("class_name", path.stem.split("_")[1])
         found.setdefault(epoch, {}).setdefault(name, []).append(path)
     return found
 

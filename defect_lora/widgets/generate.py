@@ -70,7 +70,7 @@ class GenerateWidget(GeneratingPanel):
         self.class_name = ipywidgets.Dropdown(options=list(self.pipeline.classes), description="Class", style=style)
         self.how_many = ipywidgets.BoundedIntText(value=4, min=1, max=64, description="How many", style=style)
         self.seed = ipywidgets.BoundedIntText(value=0, min=0, max=2**31 - 1, description="Seed", style=style)
-        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=self.pipeline.most_steps, description="Steps", style=style)
+        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=self.pipeline.max_inference_steps, description="Steps", style=style)
         self.guidance = ipywidgets.FloatSlider(value=guidance, min=1, max=15, step=.5, description="Guidance", style=style)
         self.fast = ipywidgets.Checkbox(value=False, description=f"Fast mode, {FAST_STEPS} steps", style=style, tooltip="DPM-Solver++, a multistep solver, instead of DDIM")
         self.generate_button = action_button("Generate", self.generate, "Generate images of the chosen class", "primary")

@@ -157,7 +157,7 @@ class PaintWidget(GeneratingPanel):
         self.class_name = ipywidgets.Dropdown(options=defect_names(self.pipeline.classes), description="Class", style=style)
         self.photograph = ipywidgets.BoundedIntText(value=1, min=1, max=len(self.good), description="Photograph", style=style)
         self.seed = ipywidgets.BoundedIntText(value=0, min=0, max=2**31 - 1, description="Seed", style=style)
-        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=self.pipeline.most_steps, description="Steps", style=style)
+        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=self.pipeline.max_inference_steps, description="Steps", style=style)
         self.guidance = ipywidgets.FloatSlider(value=guidance, min=1, max=15, step=.5, description="Guidance", style=style)
         self.brush = ipywidgets.IntSlider(value=14, min=2, max=80, description="Brush", style=style)
         self.erasing = ipywidgets.Checkbox(value=False, description="Erase", style=style)
