@@ -1743,6 +1743,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'defect_lora/widgets/paint.py'),
                                            'defect_lora.widgets.paint.MaskCanvas.show': ( 'widgets/paint.html#maskcanvas.show',
                                                                                           'defect_lora/widgets/paint.py'),
+                                           'defect_lora.widgets.paint.MaskCanvas.static_html': ( 'widgets/paint.html#maskcanvas.static_html',
+                                                                                                 'defect_lora/widgets/paint.py'),
                                            'defect_lora.widgets.paint.PaintWidget': ( 'widgets/paint.html#paintwidget',
                                                                                       'defect_lora/widgets/paint.py'),
                                            'defect_lora.widgets.paint.PaintWidget.__init__': ( 'widgets/paint.html#paintwidget.__init__',
