@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args
 
 from .data.files import InputError, RunError
-from defect_lora.training.config import (
-    OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig, WatchingOptions, format_phases,
-    parse_phases,
-)
+from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
+from .training.config import WatchingOptions, format_phases, parse_phases
 
 # %% ../nbs/cli.ipynb #5e22713d
 def _is_main():

@@ -28,17 +28,14 @@ from tqdm.auto import tqdm
 
 from ..model.base import load_base
 from ..data.files import replace_folder
-from defect_lora.training.checkpoints import (
-    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, restore_run, save_checkpoint, step_of, sweep,
-)
+from .checkpoints import Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, restore_run
+from .checkpoints import save_checkpoint, step_of, sweep
 from .config import Plan, TrainConfig, current_names, differences
 from ..data.dataset import DefectSpectrumDataset
 from ..evaluation.distances import measure_distances
 from ..evaluation.features import choose_features, extract_features, load_features
-from defect_lora.training.metrics import (
-    RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations,
-    write_metrics,
-)
+from .metrics import RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves
+from .metrics import stop_reason, up_to, validations, write_metrics
 from ..data.files import InputError, RunError, write_atomically
 from ..data.images import image_grid, open_image, save_image
 from ..model.base import scale_latents

@@ -23,9 +23,8 @@ from ..evaluation.memorization import RealImages
 from ..evaluation.report import html_table
 from ..generation.image_set import add_images, zip_set
 from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
-from defect_lora.widgets.panel import (
-    GeneratingPanel, PictureButton, Stopped, action_button, encode_image, field, offer_download, picture, wrapping_row,
-)
+from .panel import GeneratingPanel, PictureButton, Stopped, action_button, encode_image, field, offer_download, picture
+from .panel import wrapping_row
 
 # %% ../../nbs/widgets/01_generate.ipynb #5e172881
 @dataclass
