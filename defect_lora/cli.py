@@ -229,7 +229,8 @@ class Generate:
         self._check()
         names = _names(self.classes)
         _load_libraries()
-        from defect_lora.model.pipeline import DefectPipeline, processes
+        from defect_lora.model.pipeline import DefectPipeline
+        from defect_lora.training.memory import processes
 
         state = processes()
         pipe = DefectPipeline.from_pretrained(self.run, device=_device(state))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'FAST_STEPS', 'MEANS', 'class_ids', 'class_id', 'make_generators', 'image_seed', 'fingerprint', 'size_multiple',
            'check_size', 'check_inputs', 'in_batches', 'evaluating', 'DefectPipeline', 'find_model', 'read_config',
-           'read_training', 'processes', 'sum_over_processes']
+           'read_training']
 
 # %% ../../nbs/model/04_pipeline.ipynb #6b7be29f
 import hashlib
@@ -14,12 +14,10 @@ import json
 import logging
 import math
 import operator
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -538,22 +536,3 @@ def read_training(
                 raise InputError(f"{path}: not a run's configuration; use the folder model alone, or mend it")
             return found
     return {}
-
-# %% ../../nbs/model/04_pipeline.ipynb #23b5994b
-def processes():  # accelerate's PartialState
-    "The processes that share the work; a process that was not launched with others is alone."
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    launched = "LOCAL_RANK" in os.environ
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (launched and not torch.cuda.is_available())
-    return PartialState(cpu=cpu, timeout=timedelta(days=30))
-
-# %% ../../nbs/model/04_pipeline.ipynb #fe0f5864
-def sum_over_processes(
-    number: int,  # of this process
-) -> int:
-    "The sum over all processes, once all have come here."
-    from accelerate.utils import gather_object
-
-    return sum(gather_object([number]))

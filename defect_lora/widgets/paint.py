@@ -21,10 +21,12 @@ from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError
 from ..data.images import open_image, size_within
 from ..evaluation.report import percent
-from ..generation.painting import GUIDANCE, add_pair, defect_names, paint
-from ..generation.placement import Places, mask_to_image
+from ..generation.image_set import defect_names
+from ..generation.painting import GUIDANCE, add_pair, paint
+from ..data.images import mask_to_image
+from ..generation.placement import Places
 from ..model.pipeline import FAST_STEPS, DefectPipeline
-from ..sharing.exports import good_images
+from ..data.layouts import good_images
 from .panel import GeneratingPanel, Stopped, action_button, encode_image, field, picture, wrapping_row
 
 # %% ../../nbs/widgets/02_paint.ipynb #7dc59276
