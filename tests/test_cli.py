@@ -2,11 +2,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import is_dataclass
 
 import pytest
 
+from defect_lora.cli import COMMANDS, _parse
 from defect_lora.data.cables import render_cable, write_cables
-from defect_lora.training.config import TrainConfig
+from defect_lora.training.config import OLD_NAMES, TrainConfig, format_phases
 
 
 def run(*argv, path=None):
@@ -111,8 +113,8 @@ def test_run_of_another_configuration(trained):
 
 def test_wrong_values(tmp_path):
     data = folder_per_class(tmp_path / "data", ["crack", "good"])
-    assert "batch_size" in refused(*train(data, tmp_path / "run"), "--batch-size", "0")
-    assert "rank" in refused(*train(data, tmp_path / "run"), "--rank", "many")
+    assert "--batch-size" in refused(*train(data, tmp_path / "run"), "--batch-size", "0")
+    assert "--rank" in refused(*train(data, tmp_path / "run"), "--rank", "many")
     assert "recipe" in refused("train", "--data", data, "--out", tmp_path / "run", "--recipe", "none")
 
 
@@ -123,7 +125,7 @@ def test_out_is_a_file(tmp_path):
     assert "file" in refused(*train(data, tmp_path / "file"))
 
 
-@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in ("demo", "data", "train", "generate", "evaluate"))])
+@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_help_needs_no_torch(argv):
     probe = f"import sys; from defect_lora.cli import main; code = main({argv!r}); assert 'torch' not in sys.modules; sys.exit(code)"
     subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
@@ -134,3 +136,65 @@ def test_training_again_goes_on(trained):
     before = (trained / "run" / "metrics.jsonl").read_text()
     code, out, err = run(*train(trained / "data", trained / "run"))
     assert code == 0 and (trained / "run" / "metrics.jsonl").read_text() == before
+
+
+FLAGS = {  # each command's, as scripts may use them; a flag may get a new spelling beside it, and none goes
+    "demo": "--out --epochs --per-class --num-inference-steps --seed",
+    "data": "--out --per-class --seed --size",
+    "train": "--data --out --category --per-class --base --size --fit --flip --no-flip --rank --alpha --dropout --targets --tokens --condition-dropout "
+             "--embedding-lr-scale --weight-decay --max-grad-norm --warmup-steps --decay-from --mask-weight --snr-gamma --batch-size --accumulation "
+             "--gradient-checkpointing --no-gradient-checkpointing --fit-memory --no-fit-memory --mixed-precision --sample-every --samples-per-class "
+             "--evaluate-every --evaluate-per-class --unseen-per-class --patience --num-inference-steps --guidance-scale --start --save-every "
+             "--keep-checkpoints --mirror --tracker --seed --phases --epochs --recipe",
+    "generate": "--run --out --per-class --classes --seed --num-inference-steps --guidance-scale --fast --batch-size --shard-size --pairs --good --real "
+                "--category --layout",
+    "evaluate": "--real --fake --category --out --features --usefulness --segmenter --curate --run",
+    "export": "--fake --out --layout --category --good",
+    "publish": "--run --repo --report --generated --data-licence --public --look",
+}
+SWITCHES = ["--fast", "--pairs", "--segmenter", "--curate", "--public"]
+PAIRED = ["--flip", "--gradient-checkpointing", "--fit-memory"]  # these have a --no- beside them
+WORDS = {"--fit": "crop", "--targets": "all", "--mixed-precision": "bf16", "--start": "mean", "--recipe": "tuned", "--features": "clip", "--phases": "a:3:1e-4:all"}
+REQUIRED = {"generate": ["--run", "x", "--out", "y"], "evaluate": ["--real", "x", "--fake", "x", "--out", "y"], "train": ["--data", "x", "--out", "y"]}
+
+
+def word(command, flag):
+    "A value that a flag takes."
+    return {"generate": "mvtec", "export": "coco"}[command] if flag == "--layout" else WORDS.get(flag, "8")
+
+
+def values(part):
+    "What a command was told, its groups laid out flat."
+    inside = {name: vars(value) if is_dataclass(value) else {name: value} for name, value in vars(part).items()}
+    return {name: value for group in inside.values() for name, value in group.items()}
+
+
+def field(flag):
+    name = flag.removeprefix("--no-").removeprefix("--").replace("-", "_")
+    return OLD_NAMES.get(name, name)
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_every_flag_is_still_read(command):
+    flags = [flag for flag in FLAGS[command].split() if not flag.startswith("--no-")]
+    bare = [flag for flag in flags if flag in (*SWITCHES, *PAIRED)]
+    given = {flag: word(command, flag) for flag in flags if flag not in bare}
+    for argv in ([part for pair in given.items() for part in pair], ["=".join(pair) for pair in given.items()]):
+        told = values(_parse([command, *argv, *bare]))
+        for flag, text in given.items():
+            value = told[field(flag)]
+            assert (format_phases(value) == "a:3:0.0001:all") if flag == "--phases" else value in (text, 8), flag
+        assert all(told[field(flag)] is True for flag in bare)
+    told = values(_parse([command, *argv, *(flag for flag in FLAGS[command].split() if flag.startswith("--no-"))]))
+    assert all(told[field(flag)] is False for flag in bare)
+
+
+@pytest.mark.parametrize("command,flags", [("train", "--category --per-class --size --snr-gamma --mirror --tracker"), ("generate", "--shard-size"), ("evaluate", "--usefulness")])
+def test_none_is_a_value(command, flags):
+    told = values(_parse([command, *REQUIRED[command], *(part for flag in flags.split() for part in (flag, "none"))]))
+    assert all(told[field(flag)] is None for flag in flags.split())
+
+
+def test_flags_are_not_abbreviated():
+    assert "--ran" in refused("train", "--data", "x", "--out", "y", "--ran", "3")
+    assert "--seg" in refused("evaluate", "--real", "x", "--fake", "x", "--out", "y", "--seg")

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from .files import InputError
-from .images import check_images, open_image, read_mask, size_within, to_rgb
+from .images import check_images, size_within, to_rgb
 from .layouts import Listing, Sample, check_masks, find_category
 
 log = logging.getLogger(__name__)
@@ -204,31 +204,20 @@ class DefectSpectrumDataset(Dataset):
         rest._check()
         return rest
 
-    def photograph(
-        self,
-        i: int,  # index of the sample
-    ) -> Image.Image:  # RGB, in its own size
-        "One image as it was taken."
-        sample = self.samples[i]
-        return sample.image or open_image(sample.path)
-
     def image(
         self,
         i: int,  # index of the sample
     ) -> Image.Image:  # RGB, size x size
         "One image as a person looks at it."
-        return fit_image(self.photograph(i), self.size, self.fit)
+        return fit_image(self.samples[i].open(), self.size, self.fit)
 
     def mask(
         self,
         i: int,  # index of the sample
     ) -> np.ndarray:  # size, size; bool; all False without a mask
         "Where the defect of one image is."
-        mask = self.samples[i].mask
-        if mask is None:
-            return np.zeros((self.size, self.size), bool)
-        pixels = mask if isinstance(mask, np.ndarray) else read_mask(mask, self.photograph(i).size)
-        return fit_mask(pixels, self.size, self.fit)
+        mask = self.samples[i].open_mask()
+        return np.zeros((self.size, self.size), bool) if mask is None else fit_mask(mask, self.size, self.fit)
 
     def __len__(self) -> int:
         return len(self.samples)
