@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args
 
 from .data.files import InputError, RunError
-from defect_lora.training.config import (
-    OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig, WatchingOptions, format_phases,
-    parse_phases,
-)
+from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
+from .training.config import WatchingOptions, format_phases, parse_phases
 
 # %% ../nbs/cli.ipynb #0243ba7e
 def _is_main():
@@ -231,7 +229,8 @@ class Generate:
         self._check()
         names = _names(self.classes)
         _load_libraries()
-        from defect_lora.model.pipeline import DefectPipeline, processes
+        from defect_lora.model.pipeline import DefectPipeline
+        from defect_lora.training.memory import processes
 
         state = processes()
         pipe = DefectPipeline.from_pretrained(self.run, device=_device(state))

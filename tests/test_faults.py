@@ -156,10 +156,10 @@ def test_exploding_loss(place):
     assert list_checkpoints(place / "exploded" / "checkpoints")
 
 
-def test_lost_mirror(place):
+def test_lost_backup(place):
     "Said, and training goes on."
     code, err = train(place / "data", place / "mirrored", "--mirror=/proc/nowhere/drive")
-    assert code == 0 and "the mirror /proc/nowhere/drive cannot be written" in err and "the run itself is in" in err
+    assert code == 0 and "the backup /proc/nowhere/drive cannot be written" in err and "the run itself is in" in err
     assert equals_whole(place / "mirrored")
 
 

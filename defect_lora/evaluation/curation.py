@@ -16,38 +16,40 @@ import torch
 
 from .classifier import fit_classifier
 from .distances import one_thread
-from .features import extract_features, read_sets, suiting_features
+from .evaluator import read_sets
+from .features import extract_features, suiting_features
 from ..data.files import InputError, write_atomically
-from .memorization import Neighbours, find_neighbours
+from .memorization import find_neighbours
 
 # %% ../../nbs/evaluation/07_curation.ipynb #95330412
-def _outliers(
-    real: torch.Tensor,  # (n, d) features
-    real_labels: torch.Tensor,  # (n,) class ids
-    fake: torch.Tensor,  # (m, d) features
-    fake_labels: torch.Tensor,  # (m,) class ids that were asked for
-) -> torch.Tensor:  # (m,) bool
+def _outliers(real, real_labels, fake, fake_labels):  # (m,) bool
     "Which generated images are unlike their class and unlike each other."
     scale = real.std(0, correction=0).clamp_min(1e-6)
     real, fake = real / scale, fake / scale
-    among = torch.cdist(real, real).fill_diagonal_(torch.inf).masked_fill(real_labels[:, None] != real_labels, torch.inf).min(1).values
+    among = _within_class(torch.cdist(real, real).fill_diagonal_(torch.inf), real_labels, real_labels)
     among = among[among.isfinite()]
-    distance = torch.cdist(fake, real).masked_fill(fake_labels[:, None] != real_labels, torch.inf).min(1).values
+    distance = _within_class(torch.cdist(fake, real), fake_labels, real_labels)
     usual = torch.full_like(distance, torch.inf)
     for label in fake_labels.unique():
-        low, high = distance[fake_labels == label].quantile(torch.tensor([.25, .75], dtype=distance.dtype))
+        low, high = distance[fake_labels == label].quantile(torch.tensor([0.25, 0.75], dtype=distance.dtype))
         usual[fake_labels == label] = high + 1.5 * (high - low)
     return (distance > usual) & (distance > (among.max() if len(among) else torch.inf))
+
+
+def _within_class(distances, labels, other_labels):
+    "To the nearest one of the same class."
+    return distances.masked_fill(labels[:, None] != other_labels, torch.inf).min(1).values
 
 # %% ../../nbs/evaluation/07_curation.ipynb #24e418fa
 @dataclass
 class Decision:
     "What becomes of one generated image."
+
     path: Path
     class_name: str  # that was asked for
     reasons: list  # sentences; none = it is kept
 
-
+# %% ../../nbs/evaluation/07_curation.ipynb #35ee0281
 def decide(
     real,  # a folder in a known layout, or a DefectSpectrumDataset
     fake,  # a folder of class folders
@@ -61,17 +63,21 @@ def decide(
     known, mirrored = (extract_features(sets.real, features, progress=progress, flip=flip) for flip in (False, True))
     rows = extract_features(sets.fake, features, progress=progress)
     with one_thread():
-        predicted, neighbours = fit_classifier(known, sets.real_labels, len(sets.classes))(rows), find_neighbours(known, mirrored, rows)
+        predicted = fit_classifier(known, sets.real_labels, len(sets.classes))(rows)
         odd = _outliers(known, sets.real_labels, rows, sets.fake_labels)
-    names = [sets.classes[label] for label in sets.fake_labels]
-    return [Decision(path, name, _reasons(sets.classes[predicted[i]], name, neighbours, sets.real, i, bool(odd[i]))) for i, (path, name) in enumerate(zip(sets.fake, names))]
+        copied = _originals(find_neighbours(known, mirrored, rows), sets.real)
+    decisions = []
+    for path, asked, found, original, is_odd in zip(sets.fake, sets.fake_labels.tolist(), predicted.tolist(), copied, odd.tolist()):
+        against = {f"looks like {sets.classes[found]}": found != asked, f"a copy of {original}": original, "unlike its class": is_odd}
+        reasons = [reason for reason, holds in against.items() if holds]
+        decisions.append(Decision(path, sets.classes[asked], reasons))
+    return decisions
 
 
-def _reasons(predicted, asked, neighbours: Neighbours, real_paths, i, odd):
-    reasons = [] if predicted == asked else [f"looks like {predicted}"]
-    if neighbours.copies()[i]:
-        reasons.append(f"a copy of {Path(real_paths[neighbours.index[i]]).name}{', mirrored' if neighbours.mirrored[i] else ''}")
-    return reasons + (["unlike its class"] if odd else [])
+def _originals(neighbours, real_paths):
+    "For each generated image the name of the real one that it copies, or none."
+    names = [Path(real_paths[i]).name + ", mirrored" * bool(mirrored) for i, mirrored in zip(neighbours.index, neighbours.mirrored)]
+    return [name if copy else "" for name, copy in zip(names, neighbours.copies())]
 
 # %% ../../nbs/evaluation/07_curation.ipynb #b99b27ef
 def quarantine_folder(
@@ -81,30 +87,30 @@ def quarantine_folder(
     fake = Path(fake).resolve()
     return fake.with_name(fake.name + "_set_aside")
 
-
+# %% ../../nbs/evaluation/07_curation.ipynb #53af2c71
 def curate(
     fake: Path,  # the folder that the decisions are of
     decisions: list,  # of Decision
 ) -> dict:  # class name -> (kept, moved aside)
     "Move the rejected images aside, with their reasons in reasons.jsonl; nothing is deleted. Raises InputError where a name is taken."
-    aside, counts = quarantine_folder(fake), {}
+    quarantine, counts = quarantine_folder(fake), {}
     rejected = [decision for decision in decisions if decision.reasons]
     for decision in rejected:
-        if _target(aside, decision).exists():
-            raise InputError(f"{_target(aside, decision)} exists already; move it elsewhere, nothing was moved")
+        if _target(quarantine, decision).exists():
+            raise InputError(f"{_target(quarantine, decision)} exists already; move it elsewhere, nothing was moved")
     if rejected:
-        write_atomically(aside / "reasons.jsonl", _lines(aside / "reasons.jsonl", rejected))
+        write_atomically(quarantine / "reasons.jsonl", _lines(quarantine / "reasons.jsonl", rejected))
     for decision in decisions:
         if decision.reasons:
-            _target(aside, decision).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(decision.path, _target(aside, decision))
+            _target(quarantine, decision).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(decision.path, _target(quarantine, decision))
         kept, moved = counts.get(decision.class_name, (0, 0))
         counts[decision.class_name] = (kept + (not decision.reasons), moved + bool(decision.reasons))
     return counts
 
 
-def _target(aside, decision):
-    return aside / decision.class_name / Path(decision.path).name
+def _target(quarantine, decision):
+    return quarantine / decision.class_name / Path(decision.path).name
 
 
 def _lines(path, rejected):
@@ -116,7 +122,7 @@ def _lines(path, rejected):
         rows[key] = dict(class_name=key[0], name=key[1], reasons=decision.reasons)
     return "".join(json.dumps(rows[key]) + "\n" for key in sorted(rows))
 
-# %% ../../nbs/evaluation/07_curation.ipynb #6696bd7e
+# %% ../../nbs/evaluation/07_curation.ipynb #181f8292
 def curate_folder(
     real,  # a folder in a known layout, or a DefectSpectrumDataset
     fake: Path,  # a folder of class folders

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
-from .config import Plan, TrainConfig
+from .config import TrainConfig
 from ..data.files import InputError, cache_folder, write_atomically
 from ..model.base import encode_posterior, scale_latents
 from ..model.pipeline import fingerprint

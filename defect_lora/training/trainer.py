@@ -4,14 +4,11 @@
 
 # %% auto #0
 __all__ = ['log', 'SAMPLES_AT_ONCE', 'MOST_OVERFLOWS', 'trainable_names', 'build_optimizer', 'optimizer_tensors',
-           'restore_optimizer', 'choose_precision', 'check_tracker', 'make_accelerator', 'Interrupted', 'Interruption',
-           'UnstableStep', 'is_out_of_memory', 'smaller_microbatch', 'Trainer']
+           'restore_optimizer', 'Interrupted', 'Interruption', 'UnstableStep', 'Trainer']
 
 # %% ../../nbs/training/07_trainer.ipynb #1d08929c
-import contextlib
 import errno
 import functools
-import gc
 import json
 import logging
 import signal
@@ -21,32 +18,29 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from PIL import Image
 from tqdm.auto import tqdm
 
 from ..model.base import load_base
 from ..data.files import replace_folder
-from defect_lora.training.checkpoints import (
-    Backup, disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, restore_run, save_checkpoint, step_of, sweep,
-)
+from .backup import Backup, restore_run
+from .checkpoints import disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, save_checkpoint, step_of
+from .checkpoints import sweep
 from .config import Plan, TrainConfig, current_names, differences
 from ..data.dataset import DefectSpectrumDataset
 from ..evaluation.distances import measure_distances
 from ..evaluation.features import choose_features, extract_features, load_features
-from defect_lora.training.metrics import (
-    RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves, stop_reason, up_to, validations,
-    write_metrics,
-)
-from ..data.files import InputError, RunError, write_atomically
+from .metrics import RECENT, as_lines, best_of, instability, losses, overfitting, read_metrics, save_curves
+from .metrics import stop_reason, up_to, validations, write_metrics
+from ..data.files import InputError, RunError
 from ..data.images import image_grid, open_image, save_image
 from ..model.base import scale_latents
 from .latents import Batch, ImageEncoder, derive_seed, diffusion_loss, draw_batch, encode_dataset, generator_for, seeded
-from ..model.pipeline import processes
 from ..model.pipeline import DefectPipeline, check_size, evaluating, fingerprint, image_seed, in_batches, size_multiple
-from .memory import Cut, choose_microbatch, describe, measure
-from ..model.unet import TARGETS, ClassConditionedUNet
+from .memory import Cost, Microbatches, is_out_of_memory, make_accelerator, measure, sum_gradients
+from ..model.scopes import TARGETS
+from ..model.unet import ClassConditionedUNet
 
 log = logging.getLogger(__name__)
 
@@ -107,48 +101,6 @@ def restore_optimizer(
         place = parameters[name].device if kind != "step" or fused else "cpu"
         optimizer.state[parameters[name]][kind] = value.to(place)
 
-# %% ../../nbs/training/07_trainer.ipynb #fdf23d90
-def choose_precision(
-    wanted: str = "auto",  # auto, no, fp16 or bf16
-    device: torch.device | str = "cpu",
-) -> str:  # no, fp16 or bf16
-    "The mixed precision that fits a device."
-    device = torch.device(device)
-    if wanted == "fp16" and device.type == "cpu":
-        raise InputError("mixed_precision fp16 needs a GPU; take auto or no on a CPU")
-    if wanted != "auto":
-        return wanted
-    if device.type != "cuda":
-        return "no"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-# %% ../../nbs/training/07_trainer.ipynb #44fc4ecc
-def check_tracker(
-    name: str | None,  # None = no tracker
-) -> None:
-    "Raise an InputError where accelerate does not know a tracker, or its package is missing."
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    if name and name not in LOGGER_TYPE_TO_CLASS:
-        raise InputError(f"unknown tracker {name!r}: accelerate knows {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
-    if name and name not in map(str, get_available_trackers()):
-        raise InputError(f"the tracker {name} is not installed: pip install {name}")
-
-# %% ../../nbs/training/07_trainer.ipynb #81c21343
-def make_accelerator(
-    wanted: str = "auto",  # auto, no, fp16 or bf16
-    tracker: str | None = None,  # tensorboard, or another that accelerate knows
-    out: Path | None = None,  # where the tracker writes
-) -> Accelerator:
-    "accelerate's view of the device, with the mixed precision that fits it and a tracker."
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = choose_precision(wanted, device)
-    check_tracker(tracker)
-    try:
-        return Accelerator(mixed_precision=precision, cpu=processes().device.type == "cpu", log_with=tracker, project_dir=str(out / "logs") if tracker else None)
-    except ValueError as error:  # one process has one precision
-        raise InputError(f"mixed_precision {precision}: {error}") from None
-
 # %% ../../nbs/training/07_trainer.ipynb #8f1be270
 class Interrupted(Exception):
     "A run was asked to stop while it was drawing."
@@ -185,25 +137,6 @@ class Interruption:
 class UnstableStep(Exception):
     "A step that must not reach the weights; says what is wrong with it."
 
-
-def is_out_of_memory(
-    error: BaseException,
-) -> bool:
-    "Did the device have no room? A CPU says so in words only."
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
-
-
-def smaller_microbatch(
-    cut: Cut,
-    effective: int,  # images in an optimizer step
-) -> Cut | None:
-    "The next smaller one that does the same work; None = there is none."
-    smaller = [n for n in range(1, cut.batch_size) if effective % n == 0]
-    if smaller:
-        return Cut(smaller[-1], cut.checkpointing)
-    return None if cut.checkpointing else Cut(cut.batch_size, True)
-
 # %% ../../nbs/training/07_trainer.ipynb #69237196
 class Trainer:
     "Trains one run, in one folder; an existing run goes on from its last checkpoint."
@@ -217,7 +150,7 @@ class Trainer:
         self.config, self.out = config, Path(out)
         _check_run(config, self.out)
         if config.backup:
-            _check_mirror(config, self.out)
+            _check_backup(config, self.out)
         self.base = load_base(config.base)
         self.size = config.size or self.base.size
         check_size(self.size, size_multiple(self.base.unet, self.base.vae))
@@ -230,8 +163,8 @@ class Trainer:
         self.model = self._build_model()
         self.optimizer = self.accelerator.prepare(build_optimizer(self.model, config))
         self.moments, self.unseen, self.phase, self.step, self.real = None, None, None, 0, {}
-        self.cut, self.forecast = Cut(config.batch_size, config.gradient_checkpointing), None
-        self.interruption, self.stopped, self.lock, self.mirror = Interruption(), False, None, None
+        self.microbatches = Microbatches(config, self.accelerator, self.model.unet, self.out / "cut.json")
+        self.interruption, self.stopped, self.lock, self.backup = Interruption(), False, None, None
         self.recent, self.failed, self.overflows = [], set(), 0
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))  # it begins with its first use: here, for a process that gets no piece of the first step
@@ -318,7 +251,8 @@ class Trainer:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self._cut_smaller()
+                self.optimizer.zero_grad(set_to_none=True)
+                self.microbatches.shrink()
 
     def train_step(
         self,
@@ -346,26 +280,14 @@ class Trainer:
 
     def _backward(self, batch, step):
         "Gradients of the mean loss over the effective batch, whichever way it is cut; returns that loss."
-        total, size, processes = 0.0, self.cut.batch_size, self.accelerator.num_processes
-        for first in range(self.accelerator.process_index * size, len(batch), processes * size):
-            part = batch.take(slice(first, first + size), self.accelerator.device)
-            with seeded(derive_seed(self.config.seed, "dropout", step, first), self.accelerator.device), self.accelerator.autocast():
+        total = 0.0
+        for piece in self.microbatches.pieces(len(batch)):
+            part = batch.take(piece, self.accelerator.device)
+            with seeded(derive_seed(self.config.seed, "dropout", step, piece.start), self.accelerator.device), self.accelerator.autocast():
                 loss = diffusion_loss(self.model, self.scheduler, part, self.config.snr_gamma).sum() / len(batch)
             self.accelerator.backward(loss)
             total = total + loss.detach()
-        return self._gather(total)
-
-    def _gather(self, total):
-        "Sum loss and gradients over all processes, in one message."
-        if self.accelerator.num_processes == 1:
-            return total
-        parameters = self._parameters()
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([torch.as_tensor(total, device=self.accelerator.device).float().reshape(1), *(grad.float().flatten() for grad in grads)])
-        total, *flat = self.accelerator.reduce(flat, "sum").split([1, *(grad.numel() for grad in grads)])
-        for parameter, grad in zip(parameters, flat):
-            parameter.grad = grad.view_as(parameter).to(parameter.dtype)
-        return total
+        return sum_gradients(self.accelerator, total, self._parameters())
 
     def _all(self, asked):
         "Has any process been asked to stop? All of them must agree."
@@ -419,69 +341,32 @@ class Trainer:
                            "learning rate that is too high and half precision: begin a new run with a tenth of the lr (--phases), or with --mixed-precision no")
         log.warning("%s: %s; back to the checkpoint of step %d", where, reason, self.step)
 
-    def _cut_smaller(self):
-        "The same step in smaller pieces, with the memory given back first."
-        self.optimizer.zero_grad(set_to_none=True)
-        gc.collect()
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.empty_cache()
-        cut = smaller_microbatch(self.cut, self.config.effective_batch) if self.accelerator.num_processes == 1 else None
-        if cut is None:
-            raise RunError(f"out of memory with {self.cut.batch_size} image(s) at a time; take a smaller --batch-size (same effective batch: more --gradient-accumulation-steps), "
-                           "--size or --rank, or close what else uses the device")
-        log.warning("out of memory with %d images at a time; going on with %d%s, still %d images in a step", self.cut.batch_size, cut.batch_size,
-                    " and gradient checkpointing" if cut.checkpointing else "", self.config.effective_batch)
-        self._take_cut(cut)
-
     # --- before and after
 
     def preflight(self) -> str:
         "Load what the run needs, choose how its batches are cut, and say what it will take; measured on one step."
         self._start()
-        if self.step < len(self.plan) and self.forecast is None:
-            before = self._cut_before()
-            if before is not None:
-                self._take_cut(before)
-            elif self.config.fit_memory and self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1:
-                self._take_cut(choose_microbatch(self.config.effective_batch, torch.cuda.mem_get_info(self.accelerator.device)[0], self._cost))
-            cost, work = self._cost(self.cut.batch_size, self.cut.checkpointing, forward=True), self.plan.work(len(self.classes), self.step)
-            self.forecast = describe(self.cut, self.config.effective_batch, cost, work, self.accelerator.device, self.accelerator.num_processes)
-        return self.forecast or f"{self.out} is complete"
+        if self.step == len(self.plan):
+            return f"{self.out} is complete"
+        return self.microbatches.choose(self.measure_pass, self.plan.work(len(self.classes), self.step))
 
-    def _cost(self, images, checkpointing, forward=False):
+    def measure_pass(
+        self,
+        images: int,  # of the next step's batch
+        forward: bool = False,  # time a forward pass alone as well
+    ) -> Cost:
         "A pass of some images, measured; nothing of the run changes."
-        self._checkpointing(checkpointing)
         planned = self.plan[self.step]
         self._enter(planned.phase)
         batch = self._draw(planned)
         part = batch.take(torch.arange(images) % len(batch), self.accelerator.device)
+
         def loss():
             with self.accelerator.autocast():
                 return diffusion_loss(self.model, self.scheduler, part, self.config.snr_gamma).mean()
+
         with seeded(0, self.accelerator.device):
             return measure(self.model, loss, self.accelerator.device, forward)
-
-    def _checkpointing(self, on):
-        self.model.unet.enable_gradient_checkpointing() if on else self.model.unet.disable_gradient_checkpointing()
-
-    def _device_name(self):
-        device = self.accelerator.device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-    def _take_cut(self, cut):
-        "From now on, and when the run goes on: dropout's pattern follows the pieces."
-        self.cut = cut
-        self._checkpointing(cut.checkpointing)
-        if self.accelerator.is_main_process:
-            write_atomically(self.out / "cut.json", json.dumps(dict(device=self._device_name(), **asdict(cut))))
-
-    def _cut_before(self):
-        "The cut that this run had on a device of this name, where one process has it all."
-        if self.accelerator.num_processes > 1:
-            return None
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            values = json.loads((self.out / "cut.json").read_text())
-            return Cut(**values) if values.pop("device") == self._device_name() else None
 
     def _start(self):
         self.out.mkdir(parents=True, exist_ok=True)
@@ -500,13 +385,13 @@ class Trainer:
             self._look(self.plan[self.step - 1])  # where a grid was due when the run ended
 
     def _take_folder(self):
-        "Lock the run, clear away what a killed process left, and bring back what only the mirror has."
+        "Lock the run, clear away what a killed process left, and bring back what only the backup has."
         self.lock = self.lock or lock_run(self.out)
         sweep(self.out)
         damaged = quarantine(self.out / "checkpoints")
-        if self.config.backup and self.mirror is None:
+        if self.config.backup and self.backup is None:
             self._bring_back(Path(self.config.backup))
-            self.mirror = Backup(self.out, self.config.backup)
+            self.backup = Backup(self.out, self.config.backup)
         if damaged and not list_checkpoints(self.out / "checkpoints"):
             raise InputError(f"no checkpoint in {self.out / 'checkpoints'} is whole (they are set aside there: {', '.join(path.name for path in damaged)}); "
                              "to begin anew take another folder, or remove this one")
@@ -514,15 +399,15 @@ class Trainer:
         if self.config.tracker and not self.accelerator.trackers:
             self.accelerator.init_trackers("defect-lora", {name: value if isinstance(value, (int, float)) else str(value) for name, value in asdict(self.config).items()})
 
-    def _bring_back(self, mirror):
+    def _bring_back(self, backup):
         try:
-            sweep(mirror)
-            if (mirror / "config.json").exists():
-                TrainConfig.load(mirror / "config.json")
-            if restore_run(mirror, self.out):
-                log.info("brought back from the mirror %s", mirror)
+            sweep(backup)
+            if (backup / "config.json").exists():
+                TrainConfig.load(backup / "config.json")
+            if restore_run(backup, self.out):
+                log.info("brought back from the backup %s", backup)
         except (OSError, InputError) as error:
-            log.warning("the mirror %s cannot be read (%s); nothing is brought back from it", mirror, getattr(error, "strerror", None) or error)
+            log.warning("the backup %s cannot be read (%s); nothing is brought back from it", backup, getattr(error, "strerror", None) or error)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -531,12 +416,12 @@ class Trainer:
         return fingerprint(tensor for item in items for tensor in (item["pixel_values"], torch.tensor(int(item["class_labels"]))))
 
     def _leave(self, seconds=120.0):
-        "Let go of the folder: the mirror gets the rest, if it takes no longer; another process may train."
-        if self.mirror is not None:
-            self.mirror.close(seconds)
+        "Let go of the folder: the backup gets the rest, if it takes no longer; another process may train."
+        if self.backup is not None:
+            self.backup.close(seconds)
         if self.lock is not None:
             self.lock.close()
-        self.mirror = self.lock = self.phase = None
+        self.backup = self.lock = self.phase = None
         self.model.eval()
         if self.accelerator.trackers:
             self.accelerator.end_training()
@@ -618,7 +503,7 @@ class Trainer:
                 self._log_look(planned, "evaluation", lambda: self._evaluate(folder, count))
                 self._name_overfitting(planned)
             save_curves(self.out)
-            self._mirror()
+            self._copy_out()
         self.accelerator.wait_for_everyone()
 
     def _sample_files(self, folder, count):
@@ -666,14 +551,14 @@ class Trainer:
     @torch.no_grad()
     def held_out_loss(self) -> dict:  # loss and n
         "The loss on images that training does not see, on the same noise and timesteps every time."
-        config, places = self.config, torch.arange(len(self.unseen))
+        config, places, size = self.config, torch.arange(len(self.unseen)), self.microbatches.current.batch_size
         generator, most = generator_for(config.seed, "unseen"), self.scheduler.config.num_train_timesteps
         timesteps = (places * most // len(places) + torch.randint(most, (1,), generator=generator)) % most  # spread evenly
         latents = scale_latents(self.unseen.mean[:, 0], self.base.vae.config)
         batch = Batch(latents, torch.randn(latents.shape, generator=generator), timesteps[torch.randperm(len(places), generator=generator)],
                       self.unseen.class_labels, torch.ones(len(places)), torch.ones_like(latents[:, 0]))
         with evaluating(self.model), self.accelerator.autocast():
-            parts = [diffusion_loss(self.model, self.scheduler, batch.take(slice(first, first + self.cut.batch_size), self.accelerator.device)) for first in range(0, len(places), self.cut.batch_size)]
+            parts = [diffusion_loss(self.model, self.scheduler, batch.take(slice(first, first + size), self.accelerator.device)) for first in range(0, len(places), size)]
         return dict(loss=float(torch.cat(parts).mean()), n=len(places))
 
     def evaluate(
@@ -725,7 +610,7 @@ class Trainer:
         state = dict(classes=self.classes, images=len(self.dataset), digest=self.digest, scaler=self._scaler_state(), overflows=self.overflows, best=best_of(rows), config=asdict(self.config))
         path = save_checkpoint(self.out / "checkpoints", self.step, self._tensors(), state, self.config.checkpoints_total_limit,
                                also=(best_step,), texts={"metrics.jsonl": as_lines(rows)})
-        self._mirror()
+        self._copy_out()
         return path
 
     def _save_if_new(self):
@@ -733,9 +618,9 @@ class Trainer:
         if self.accelerator.is_main_process and self.step not in map(step_of, list_checkpoints(self.out / "checkpoints")):
             self.save()
 
-    def _mirror(self):
-        if self.mirror is not None:
-            self.mirror.request()
+    def _copy_out(self):
+        if self.backup is not None:
+            self.backup.request()
 
     def _tensors(self):
         parameters = dict(self.model.named_parameters())
@@ -828,12 +713,12 @@ def _check_tensors(tensors, parameters, out):
         raise InputError(f"{out / 'checkpoints'} holds a checkpoint of another model ({len(wrong)} tensors differ, such as {wrong[0]}); take another folder")
 
 
-def _check_mirror(config, out):
-    mirror = Path(config.backup)
-    if out.resolve() == mirror.resolve() or out.resolve() in mirror.resolve().parents:
-        raise InputError(f"the mirror {mirror} lies in the run {out}; a copy needs a folder outside")
+def _check_backup(config, out):
+    backup = Path(config.backup)
+    if out.resolve() == backup.resolve() or out.resolve() in backup.resolve().parents:
+        raise InputError(f"the backup {backup} lies in the run {out}; a copy needs a folder outside")
     try:
-        before = TrainConfig.load(mirror / "config.json") if (mirror / "config.json").exists() else config
+        before = TrainConfig.load(backup / "config.json") if (backup / "config.json").exists() else config
     except (OSError, InputError):  # one that cannot be read is said when the run starts, and may be back later
         return
-    _check_same(config, before, f"{mirror} holds a run")
+    _check_same(config, before, f"{backup} holds a run")

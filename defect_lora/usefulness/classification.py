@@ -20,10 +20,9 @@ from ..evaluation.classifier import confusion_counts, fit_weights
 from ..evaluation.distances import wilson_interval
 from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from .comparison import Usefulness, accuracy, balanced_accuracy, compare_arms, verdict
-from defect_lora.usefulness.fitting import (
-    PixelCache, TrainingSet, assign_folds, check_options, check_overlap, count_copies, default_device, fit_network, images_and_classes,
-    make_arms, random_views, read_square, seeded_network, size_notes,
-)
+from .fitting import PixelCache, TrainingSet, assign_folds, check_options, check_overlap, count_copies
+from .fitting import default_device, fit_network, images_and_classes, make_arms, random_views, read_square
+from .fitting import seeded_network, size_notes
 
 # %% ../../nbs/usefulness/02_classification.ipynb #0e334b28
 def fit_logistic(

@@ -22,10 +22,8 @@ from ..data.files import InputError
 from ..data.images import open_image
 from ..evaluation.features import conv_block
 from .comparison import Usefulness, compare_arms, verdict
-from defect_lora.usefulness.fitting import (
-    PixelCache, check_options, check_overlap, count_copies, default_device, fit_network, make_arms, random_views, seeded_network,
-    size_notes,
-)
+from .fitting import PixelCache, check_options, check_overlap, count_copies, default_device, fit_network, make_arms
+from .fitting import random_views, seeded_network, size_notes
 
 # %% ../../nbs/usefulness/03_segmentation.ipynb #c0c854c8
 def image_mask_pairs(

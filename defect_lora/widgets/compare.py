@@ -78,8 +78,10 @@ class CompareWidget(Panel):
         images = [_or_gap(each) for n in range(count) for each in [of[n] if n < len(of) else None for of in columns]]
         seeds = [(peek_provenance(next(of[n] for of in columns if n < len(of))) or {}).get("seed") for n in range(count)]
         labels = [f"epoch {epoch}" for epoch in epochs] * count
-        self.shown.value = encode_image(image_grid(images, len(epochs), labels=labels, row_labels=[f"seed {seed}" for seed in seeds], cell=self.cell))
-        self.say(f"{self.class_name.value}: {count} seed{'s' * (count > 1)} after {len(epochs)} of {len(samples)} epochs that were sampled.")
+        grid = image_grid(images, len(epochs), labels=labels, row_labels=[f"seed {seed}" for seed in seeds], cell=self.cell)
+        self.shown.value = encode_image(grid)
+        what = f"{self.class_name.value}: {count} seed{'s' * (count > 1)}"
+        self.say(f"{what} after {len(epochs)} of {len(samples)} epochs that were sampled.")
 
     def _offer(self, names):
         "Offer these classes; the chosen one stays chosen if it is among them."
@@ -97,7 +99,8 @@ def _or_gap(path):
 
 def _read_samples(run):
     "The samples of a run's epochs: epoch -> class name -> paths, in the order of their numbers."
-    named = [(path, path.parent.name.removeprefix("epoch_"), path.stem.rpartition("_")[2]) for path in run.glob("epoch_*/class_*_sample_*.png")]
+    paths = run.glob("epoch_*/class_*_sample_*.png")
+    named = [(path, path.parent.name.removeprefix("epoch_"), path.stem.rpartition("_")[2]) for path in paths]
     numbered = sorted((int(number), path, int(epoch)) for path, epoch, number in named if epoch.isdecimal() and number.isdecimal())
     found = {}
     for _, path, epoch in numbered:
@@ -137,5 +140,6 @@ class ReportWidget(Panel):
             raise InputError(f"{page} is missing or empty; write the report again with `defect-lora evaluate` or `write_report`")
         self.verdict.value = f'<p style="font-size:1.2em;line-height:1.4;font-weight:bold">{html.escape(report.verdict)}</p>'
         style = f"width:100%;height:{self.height}px;border:1px solid #ccc"
-        self.page.value = f'<iframe title="Report" sandbox="" style="{style}" srcdoc="{html.escape(page.read_text(encoding="utf-8"))}"></iframe>'
+        text = html.escape(page.read_text(encoding="utf-8"))
+        self.page.value = f'<iframe title="Report" sandbox="" style="{style}" srcdoc="{text}"></iframe>'
         self.say(f"{page} opens in any browser, without a network.")

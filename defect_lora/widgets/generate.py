@@ -9,6 +9,7 @@ __all__ = ['Sample', 'GenerateWidget']
 import html
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ipywidgets
@@ -22,9 +23,8 @@ from ..evaluation.memorization import RealImages
 from ..evaluation.report import html_table
 from ..generation.image_set import add_images, zip_set
 from ..model.pipeline import FAST_STEPS, DefectPipeline, in_batches
-from defect_lora.widgets.panel import (
-    GeneratingPanel, PictureButton, Stopped, action_button, encode_image, offer_download, picture, wrapping_row,
-)
+from .panel import GeneratingPanel, PictureButton, Stopped, action_button, encode_image, field, offer_download, picture
+from .panel import wrapping_row
 
 # %% ../../nbs/widgets/01_generate.ipynb #5e172881
 @dataclass
@@ -48,12 +48,12 @@ class GenerateWidget(GeneratingPanel):
         batch_size: int | None = None,  # images generated at once; None is 4 on a GPU and 1 on a CPU, where they appear one by one
         folder: str | Path = "kept",  # where Save puts images, at first
     ):
-        super().__init__("Choose a class and press Generate.")
-        self.pipeline, self.real, self.steps_at_first = pipeline, real, num_inference_steps
+        super().__init__("Choose a class and press Generate.", pipeline, pipeline.classes, num_inference_steps, guidance_scale, folder)
+        self.real, self.steps_at_first = real, num_inference_steps
         self.batch_size = batch_size or (1 if pipeline.device.type == "cpu" else 4)
         self.samples, self.selected, self.real_images = [], None, None  # the last: their features, once they are needed
         self.lock = threading.Lock()
-        self._make_fields(num_inference_steps, guidance_scale, folder)
+        self._make_fields()
         self._make_details()
         self.children = self._arranged()
         self.attempt(self._show_examples)
@@ -65,23 +65,17 @@ class GenerateWidget(GeneratingPanel):
 
     # --- fields and buttons
 
-    def _make_fields(self, steps, guidance, folder):
-        style = dict(description_width="90px")
-        self.class_name = ipywidgets.Dropdown(options=list(self.pipeline.classes), description="Class", style=style)
-        self.how_many = ipywidgets.BoundedIntText(value=4, min=1, max=64, description="How many", style=style)
-        self.seed = ipywidgets.BoundedIntText(value=0, min=0, max=2**31 - 1, description="Seed", style=style)
-        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=self.pipeline.max_inference_steps, description="Steps", style=style)
-        self.guidance = ipywidgets.FloatSlider(value=guidance, min=1, max=15, step=.5, description="Guidance", style=style)
-        self.fast = ipywidgets.Checkbox(value=False, description=f"Fast mode, {FAST_STEPS} steps", style=style, tooltip="DPM-Solver++, a multistep solver, instead of DDIM")
+    def _make_fields(self):
+        self.how_many = field(ipywidgets.BoundedIntText, "How many", value=4, min=1, max=64)
+        solver = "DPM-Solver++, a multistep solver, instead of DDIM"
+        self.fast = field(ipywidgets.Checkbox, f"Fast mode, {FAST_STEPS} steps", value=False, tooltip=solver)
         self.generate_button = action_button("Generate", self.generate, "Generate images of the chosen class", "primary")
         self.clear_button = action_button("Clear", self.clear, "Empty the grid; saved files stay")
         self.waiting = [self.generate_button, self.clear_button]
-        self.examples = wrapping_row()
+        self.examples, self.link = wrapping_row(), ipywidgets.Output()
         self.grid = ipywidgets.VBox([], layout=ipywidgets.Layout(flex="1 1 340px"))
-        self.folder = ipywidgets.Text(value=str(folder), description="Folder", style=style)
         self.save_button = action_button("Save kept images", self.save, "Add the kept images to the folder; nothing is replaced")
         self.zip_button = action_button("Zip and download", self.zip, "Pack the folder into a zip file")
-        self.link = ipywidgets.Output()
         self.class_name.observe(lambda _: self.attempt(self._show_examples), "value")
         self.fast.observe(self._change_steps, "value")
 
@@ -91,7 +85,8 @@ class GenerateWidget(GeneratingPanel):
         self.keep_button = action_button("Keep", lambda: self.decide(True), "Save will take this image")
         self.discard_button = action_button("Discard", lambda: self.decide(False), "Save will leave this image out")
         self.close_button = action_button("Close", self.deselect, "Back to the grid alone")
-        buttons, layout = ipywidgets.HBox([self.keep_button, self.discard_button, self.close_button]), ipywidgets.Layout(display="none", flex="0 1 340px", padding="0 0 0 12px")
+        buttons = ipywidgets.HBox([self.keep_button, self.discard_button, self.close_button])
+        layout = ipywidgets.Layout(display="none", flex="0 1 340px", padding="0 0 0 12px")
         self.beside = ipywidgets.VBox([self.large, buttons, self.facts, self.nearest_words, self.nearest_picture], layout=layout)
 
     def _arranged(self):
@@ -153,7 +148,7 @@ class GenerateWidget(GeneratingPanel):
         images = pipe([name] * len(seeds), steps, guidance, seeds=seeds, callback_on_step_end=self.on_step_end, progress=False).images
         for image, seed in zip(images, seeds):
             sample = Sample(image, dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed) | settings)
-            sample.tile = PictureButton(image, f"seed {seed}", lambda sample=sample: self.attempt(self.select, sample), f"Look at {name}, seed {seed}")
+            sample.tile = PictureButton(image, f"seed {seed}", partial(self.attempt, self.select, sample), f"Look at {name}, seed {seed}")
             self.samples.append(sample)
             row.children += (sample.tile,)
 
@@ -192,7 +187,8 @@ class GenerateWidget(GeneratingPanel):
         path, mirrored, ratio = self.real_images.nearest(sample.image)
         if self.selected is not sample:
             return
-        self.nearest_words.value = html.escape(f"Nearest of {len(self.real_images.paths)} real images: {path.parent.name}/{path.name}{', mirrored' * mirrored}.{_nearness(ratio)}")
+        where = f"{path.parent.name}/{path.name}{', mirrored' * mirrored}"
+        self.nearest_words.value = html.escape(f"Nearest of {len(self.real_images.paths)} real images: {where}.{_nearness(ratio)}")
         self.nearest_picture.value = encode_image(open_image(path))
 
     def deselect(self) -> None:
@@ -207,7 +203,8 @@ class GenerateWidget(GeneratingPanel):
         if self.selected is not None:
             self.selected.kept = kept
             self._show_kept(self.selected)
-            self.say(f"{'Kept' if kept else 'Discarded'}: {self.selected.row['class_name']}, seed {self.selected.row['seed']}. {self._counted()}")
+            row = self.selected.row
+            self.say(f"{'Kept' if kept else 'Discarded'}: {row['class_name']}, seed {row['seed']}. {self._counted()}")
 
     def _show_kept(self, sample):
         self.keep_button.disabled, self.discard_button.disabled = sample.kept, not sample.kept
@@ -228,7 +225,7 @@ class GenerateWidget(GeneratingPanel):
         kept = [(sample.row, sample.image) for sample in self.samples if sample.kept]
         if not kept:
             raise InputError("no image is kept; generate some first")
-        folder = self._folder()
+        folder = self.chosen_folder()
         added = add_images(folder, kept)
         there = f", {len(kept) - len(added)} were there already" if len(added) < len(kept) else ""
         self.say(f"Saved {len(added)} images in {folder}{there}.")
@@ -240,19 +237,15 @@ class GenerateWidget(GeneratingPanel):
     def _zip(self):
         if any(sample.kept for sample in self.samples):
             self._save()
-        if not self._folder().is_dir():
-            raise InputError(f"{self._folder()}: nothing is saved there yet; generate and save first")
-        self.say(offer_download(zip_set(self._folder()), self.link))
-
-    def _folder(self):
-        if not self.folder.value.strip():
-            raise InputError("the field Folder is empty; name a folder, such as kept")
-        return Path(self.folder.value.strip()).expanduser()
+        if not self.chosen_folder().is_dir():
+            raise InputError(f"{self.chosen_folder()}: nothing is saved there yet; generate and save first")
+        self.say(offer_download(zip_set(self.chosen_folder()), self.link))
 
 
 def _facts(sample):
     "What it takes to generate an image again, as rows."
-    names = {"class": "class_name", "seed": "seed", "steps": "num_inference_steps", "guidance": "guidance_scale", "solver": "scheduler", "base model": "model"}
+    names = {"class": "class_name", "seed": "seed", "steps": "num_inference_steps", "guidance": "guidance_scale",
+             "solver": "scheduler", "base model": "model"}
     return [*([word, str(sample.row[key])] for word, key in names.items()), ["size", f"{sample.image.width} x {sample.image.height} px"]]
 
 
@@ -260,4 +253,5 @@ def _nearness(ratio):
     "How near the nearest real image is, in a sentence."
     if ratio is None:
         return ""
-    return f" Its distance is {ratio:.2f}, where 1.00 is how near one in twenty real images is to another{': this looks like a copy' * (ratio < 1)}."
+    copy = ": this looks like a copy" * (ratio < 1)
+    return f" Its distance is {ratio:.2f}, where 1.00 is how near one in twenty real images is to another{copy}."

@@ -21,11 +21,13 @@ from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError
 from ..data.images import open_image, size_within
 from ..evaluation.report import percent
-from ..generation.painting import GUIDANCE, add_pair, defect_names, paint
-from ..generation.placement import Places, mask_to_image
+from ..generation.image_set import defect_names
+from ..generation.painting import GUIDANCE, add_pair, paint
+from ..data.images import mask_to_image
+from ..generation.placement import Places
 from ..model.pipeline import FAST_STEPS, DefectPipeline
-from ..sharing.exports import good_images
-from .panel import GeneratingPanel, Stopped, action_button, encode_image, picture, wrapping_row
+from ..data.layouts import good_images
+from .panel import GeneratingPanel, Stopped, action_button, encode_image, field, picture, wrapping_row
 
 # %% ../../nbs/widgets/02_paint.ipynb #7dc59276
 class MaskCanvas(anywidget.AnyWidget):
@@ -47,9 +49,11 @@ class MaskCanvas(anywidget.AnyWidget):
       function paint() {
         pen.drawImage(photo, 0, 0);
         const red = document.createElement("canvas"); red.width = mask.width; red.height = mask.height;
-        const r = red.getContext("2d"); r.drawImage(mask, 0, 0); r.globalCompositeOperation = "source-in"; r.fillStyle = "#f00"; r.fillRect(0, 0, red.width, red.height);
+        const r = red.getContext("2d"); r.drawImage(mask, 0, 0);
+        r.globalCompositeOperation = "source-in"; r.fillStyle = "#f00"; r.fillRect(0, 0, red.width, red.height);
         pen.globalAlpha = 0.45; pen.drawImage(red, 0, 0); pen.globalAlpha = 1;
-        if (at && document.activeElement === shown) { pen.strokeStyle = "#fff"; pen.lineWidth = 2; pen.beginPath(); pen.arc(at.x, at.y, model.get("brush") / 2, 0, 7); pen.stroke(); }
+        if (!at || document.activeElement !== shown) return;
+        pen.strokeStyle = "#fff"; pen.lineWidth = 2; pen.beginPath(); pen.arc(at.x, at.y, model.get("brush") / 2, 0, 7); pen.stroke();
       }
       function stroke(to) {
         ink.globalCompositeOperation = model.get("erasing") ? "destination-out" : "source-over";
@@ -57,17 +61,28 @@ class MaskCanvas(anywidget.AnyWidget):
         ink.beginPath(); ink.moveTo(at ? at.x : to.x, at ? at.y : to.y); ink.lineTo(to.x + 0.01, to.y); ink.stroke(); at = to;
       }
       function send() { sent = mask.toDataURL("image/png"); model.set("drawn", sent); model.save_changes(); paint(); }
-      function place(event) { const box = shown.getBoundingClientRect(); return { x: (event.clientX - box.left) * shown.width / box.width, y: (event.clientY - box.top) * shown.height / box.height }; }
+      function place(event) {
+        const box = shown.getBoundingClientRect();
+        return { x: (event.clientX - box.left) * shown.width / box.width, y: (event.clientY - box.top) * shown.height / box.height };
+      }
       function load() {
         if (!model.get("drawn")) { ink.clearRect(0, 0, mask.width, mask.height); paint(); return; }
         if (model.get("drawn") === sent) return;
-        const given = new Image();
-        given.onload = () => { ink.globalCompositeOperation = "source-over"; ink.clearRect(0, 0, mask.width, mask.height); ink.drawImage(given, 0, 0); paint(); };
-        given.src = model.get("drawn");
+        const other = new Image();
+        other.onload = () => {
+          ink.globalCompositeOperation = "source-over"; ink.clearRect(0, 0, mask.width, mask.height); ink.drawImage(other, 0, 0); paint();
+        };
+        other.src = model.get("drawn");
       }
-      photo.onload = () => { for (const c of [shown, mask]) { c.width = photo.width; c.height = photo.height; } at = null; sent = ""; paint(); load(); };
+      photo.onload = () => {
+        for (const c of [shown, mask]) { c.width = photo.width; c.height = photo.height; }
+        at = null; sent = ""; paint(); load();
+      };
       photo.src = model.get("photo");
-      shown.addEventListener("pointerdown", (event) => { shown.focus(); shown.setPointerCapture(event.pointerId); down = true; at = null; stroke(place(event)); paint(); event.preventDefault(); });
+      shown.addEventListener("pointerdown", (event) => {
+        shown.focus(); shown.setPointerCapture(event.pointerId);
+        down = true; at = null; stroke(place(event)); paint(); event.preventDefault();
+      });
       shown.addEventListener("pointermove", (event) => { if (down) { stroke(place(event)); paint(); } });
       for (const name of ["pointerup", "pointercancel"]) shown.addEventListener(name, () => { if (down) { down = false; send(); } });
       shown.addEventListener("keydown", (event) => {
@@ -76,7 +91,8 @@ class MaskCanvas(anywidget.AnyWidget):
         event.preventDefault(); event.stopPropagation();
         at = at || { x: shown.width / 2, y: shown.height / 2 };
         const far = event.shiftKey ? 1 : Math.max(2, model.get("brush") / 2);
-        if (step) at = { x: Math.min(shown.width, Math.max(0, at.x + step[0] * far)), y: Math.min(shown.height, Math.max(0, at.y + step[1] * far)) };
+        const within = (value, most) => Math.min(most, Math.max(0, value));
+        if (step) at = { x: within(at.x + step[0] * far, shown.width), y: within(at.y + step[1] * far, shown.height) };
         if (event.key === " ") { stroke(at); send(); } else paint();
       });
       for (const name of ["focus", "blur"]) shown.addEventListener(name, paint);
@@ -140,36 +156,35 @@ class PaintWidget(GeneratingPanel):
         guidance_scale: float = GUIDANCE,  # where the slider stands at first
         folder: str | Path = "painted",  # where Save puts pairs, at first
     ):
-        super().__init__("Choose a class, mark where its defect is to be, and press Paint.")
-        self.pipeline, self.good = pipeline.fast(), good if isinstance(good, list) else good_images(good)
+        hint = "Choose a class, mark where its defect is to be, and press Paint."
+        super().__init__(hint, pipeline.fast(), defect_names(pipeline.classes), num_inference_steps, guidance_scale, folder)
+        self.good = good if isinstance(good, list) else good_images(good)
         if not self.good:
             raise InputError("no photographs of good parts to paint into; give some")
         self.real = DefectSpectrumDataset(real) if isinstance(real, (str, Path)) else real
-        self.pair, self.row = None, None
-        self._make_fields(num_inference_steps, guidance_scale, folder)
+        self.pair, self.row, self.canvas = None, None, MaskCanvas()
+        self._make_fields()
+        self._make_buttons()
         self.children = self._arranged()
         self.attempt(self._show_photograph)
 
-    def _make_fields(self, steps, guidance, folder):
-        style = dict(description_width="90px")
-        self.class_name = ipywidgets.Dropdown(options=defect_names(self.pipeline.classes), description="Class", style=style)
-        self.photograph = ipywidgets.BoundedIntText(value=1, min=1, max=len(self.good), description="Photograph", style=style)
-        self.seed = ipywidgets.BoundedIntText(value=0, min=0, max=2**31 - 1, description="Seed", style=style)
-        self.steps = ipywidgets.BoundedIntText(value=steps, min=1, max=self.pipeline.max_inference_steps, description="Steps", style=style)
-        self.guidance = ipywidgets.FloatSlider(value=guidance, min=1, max=15, step=.5, description="Guidance", style=style)
-        self.brush = ipywidgets.IntSlider(value=14, min=2, max=80, description="Brush", style=style)
-        self.erasing = ipywidgets.Checkbox(value=False, description="Erase", style=style)
-        self.canvas = MaskCanvas()
-        self.propose_button = action_button("Propose a place", self.propose, "Mark a place where the class's real defects lie", disabled=self.real is None)
-        self.unmark_button = action_button("Unmark", self.unmark, "Take all marks away")
-        self.paint_button = action_button("Paint", self.paint, "Paint the defect where the photograph is marked", "primary")
-        self.waiting = [self.paint_button]
+    def _make_fields(self):
+        self.photograph = field(ipywidgets.BoundedIntText, "Photograph", value=1, min=1, max=len(self.good))
+        self.brush = field(ipywidgets.IntSlider, "Brush", value=14, min=2, max=80)
+        self.erasing = field(ipywidgets.Checkbox, "Erase", value=False)
         self.result, self.label = picture(width=f"{self.SIDE}px"), picture(width="192px")
-        self.folder = ipywidgets.Text(value=str(folder), description="Folder", style=style)
-        self.save_button = action_button("Save the pair", self.save, "Add the image and its mask to the folder; nothing is replaced", disabled=True)
         ipywidgets.link((self.brush, "value"), (self.canvas, "brush"))
         ipywidgets.link((self.erasing, "value"), (self.canvas, "erasing"))
         self.photograph.observe(lambda _: self.attempt(self._show_photograph), "value")
+
+    def _make_buttons(self):
+        where = "Mark a place where the class's real defects lie"
+        self.propose_button = action_button("Propose a place", self.propose, where, disabled=self.real is None)
+        self.unmark_button = action_button("Unmark", self.unmark, "Take all marks away")
+        self.paint_button = action_button("Paint", self.paint, "Paint the defect where the photograph is marked", "primary")
+        self.waiting = [self.paint_button]
+        what = "Add the image and its mask to the folder; nothing is replaced"
+        self.save_button = action_button("Save the pair", self.save, what, disabled=True)
 
     def _arranged(self):
         fields = ipywidgets.VBox([self.class_name, self.photograph, self.seed, self.steps, self.guidance, self.brush, self.erasing])
@@ -219,7 +234,8 @@ class PaintWidget(GeneratingPanel):
             self.bar.value, self.bar.max = 0, how[0]
             self.say(f"Painting {name} ...")
             pair = paint(self.pipeline, [image], [mask], name, *how, seeds=[seed], progress=False, callback_on_step_end=self.on_step_end)[0]
-            row = dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed, good=Path(self.good[self.photograph.value - 1]).name)
+            good = Path(self.good[self.photograph.value - 1]).name
+            row = dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed, good=good)
             self._show_pair(pair, row | self.pipeline.settings(*how))
         except Stopped:
             self.say("Stopped; nothing was painted.")
@@ -240,11 +256,9 @@ class PaintWidget(GeneratingPanel):
         self.attempt(self._save)
 
     def _save(self):
-        if not self.folder.value.strip():
-            raise InputError("the field Folder is empty; name a folder, such as painted")
+        folder = self.chosen_folder()
         if self.pair is None:
             raise InputError("there is no pair that is not saved yet; paint one first")
-        folder = Path(self.folder.value.strip()).expanduser()
         path = add_pair(folder, self.pair, self.row, self.pipeline.classes, self.real.category if self.real is not None else "product")
         self.pair, self.save_button.disabled = None, True
         self.say(f"Saved {path.relative_to(folder)} and its mask in {folder}.")

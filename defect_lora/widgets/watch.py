@@ -33,9 +33,10 @@ class WatchWidget(Panel):
         super().__init__("")
         self.run, self.every, self.seen, self.curves_of, self.curves_after = Path(run), every, None, 0, 0.0
         self.closing = threading.Event()
-        self.bar = ipywidgets.FloatProgress(value=0, min=0, max=1, layout=ipywidgets.Layout(width="60%"))
+        wide = ipywidgets.Layout(width="60%")
+        self.bar = ipywidgets.FloatProgress(value=0, min=0, max=1, layout=wide)
         self.best, self.curves, self.samples = ipywidgets.HTML(), picture(), picture()
-        self.epoch = ipywidgets.SelectionSlider(options=[("none yet", "")], description="Samples", continuous_update=False, layout=ipywidgets.Layout(width="60%"))
+        self.epoch = ipywidgets.SelectionSlider(options=[("none yet", "")], description="Samples", continuous_update=False, layout=wide)
         self.epoch.observe(lambda _: self.attempt(self._show_samples), "value")
         self.children = [self.bar, self.status, self.best, self.curves, self.epoch, self.samples]
         self.attempt(self.refresh)
