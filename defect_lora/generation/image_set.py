@@ -187,7 +187,7 @@ def _is_packed(path, rows):
     except (OSError, tarfile.TarError):
         return False
 
-# %% ../../nbs/generation/00_image_set.ipynb #f968a5c5
+# %% ../../nbs/generation/00_image_set.ipynb #0ecce7d9
 @dataclass(frozen=True)
 class ImageSet:
     "A set of images in a folder: what it is to hold, what is there, what is missing."
@@ -253,7 +253,7 @@ def _pictures_in(out, pairs):
 
 def _difference(found, row):
     differ = ", ".join(f"{key}: {row.get(key)} instead of {found.get(key)}" for key in row if found.get(key) != row.get(key))
-    return f"of another model or other settings ({differ})" if found else "that were not drawn by this package"
+    return f"of another model or other settings ({differ})" if found else "that this package did not generate"
 
 # %% ../../nbs/generation/00_image_set.ipynb #f1d3ba8a
 def read_chosen(
