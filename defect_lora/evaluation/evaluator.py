@@ -17,7 +17,7 @@ from .classifier import confusion_counts, measure_class_accuracy, predict_classe
 from ..data.dataset import DefectSpectrumDataset, fit_image
 from .distances import MIN_IMAGES, measure_distances, not_measured, one_thread
 from .diversity import intra_cluster_diversity_per_class
-from .features import Features, choose_features, extract_features, generated_by, load_features
+from .features import Features, extract_features, load_features, suiting_features
 from ..data.files import InputError
 from ..data.images import open_image
 from ..data.layouts import labelled_images
@@ -311,7 +311,7 @@ class Evaluator:
     ):
         self.sets, self.seed, self.progress = read_sets(real, fake, category), seed, progress
         self.names = {name: _name(source) for name, source in (("real", real), ("fake", fake))}
-        self.features = load_features(choose_features(generated_by(self.sets.fake[0])) if features == "auto" else features)
+        self.features = suiting_features(features, self.sets.fake)
 
     def report(self) -> Report:
         "Compute the features, then every measure, in all and per class."

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['conv_block', 'TinyFeatures', 'save_tiny_features', 'load_tiny_features', 'Features', 'square_pixels',
-           'fetch_inception', 'load_features', 'choose_features', 'generated_by', 'extract_features']
+           'fetch_inception', 'load_features', 'choose_features', 'generated_by', 'suiting_features',
+           'extract_features']
 
 # %% ../../nbs/evaluation/00_features.ipynb #98b8ef01
 import contextlib
@@ -234,6 +235,16 @@ def generated_by(
 ) -> str | None:  # the base model that its provenance names
     "Which base model an image was generated with."
     return (read_provenance(path) or {}).get("model") if Path(path).suffix.lower() == ".png" else None
+
+# %% ../../nbs/evaluation/00_features.ipynb #d9000d0f
+def suiting_features(
+    features,  # "auto", a name, a function or a Features
+    fake: list,  # generated image files
+) -> Features:
+    "The network that compares images; auto follows the base that generated them."
+    if features != "auto":
+        return load_features(features)
+    return load_features(choose_features(generated_by(fake[0]) if fake else None))
 
 # %% ../../nbs/evaluation/00_features.ipynb #7c01db0f
 @torch.no_grad()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['percent', 'number', 'markdown_table', 'html_table', 'Section', 'Report', 'total_rows', 'contact_sheet',
-           'write_report', 'load_report']
+           'write_report', 'report_lines', 'load_report']
 
 # %% ../../nbs/evaluation/05_report.ipynb #f9e85c33
 import base64
@@ -321,6 +321,15 @@ def write_report(
     write_atomically(out / "report.md", _markdown(report))
     write_atomically(out / "report.html", _page(report, _picture_sections(report, sheet, curves)))
     return out
+
+# %% ../../nbs/evaluation/05_report.ipynb #f9e645f5
+def report_lines(
+    out: Path,  # folder that `write_report` wrote
+) -> list[str]:
+    "The report's head, and where its files are."
+    head = (Path(out) / "report.md").read_text(encoding="utf-8").partition("## Per class")[0].strip()
+    files = [Path(out) / name for name in ("contact_sheet.png", "report.html", "report.json")]
+    return [head, "", *(f"{path.stem}: {path}" for path in files if path.exists())]
 
 # %% ../../nbs/evaluation/05_report.ipynb #ab4f86aa
 def load_report(
