@@ -60,12 +60,12 @@ def decide(
     "Look at each generated image: is it of its class, new, and like the others? Raises InputError for classes that have no real images."
     sets = read_sets(real, fake, category)
     features = suiting_features(features, sets.fake)
-    known, mirrored = (extract_features(sets.real, features, progress=progress, flip=flip) for flip in (False, True))
+    known, flipped = (extract_features(sets.real, features, progress=progress, flip=flip) for flip in (False, True))
     rows = extract_features(sets.fake, features, progress=progress)
     with one_thread():
         predicted = fit_classifier(known, sets.real_labels, len(sets.classes))(rows)
         odd = _outliers(known, sets.real_labels, rows, sets.fake_labels)
-        copied = _originals(find_neighbours(known, mirrored, rows), sets.real)
+        copied = _originals(find_neighbours(known, flipped, rows), sets.real)
     decisions = []
     for path, asked, found, original, is_odd in zip(sets.fake, sets.fake_labels.tolist(), predicted.tolist(), copied, odd.tolist()):
         against = {f"looks like {sets.classes[found]}": found != asked, f"a copy of {original}": original, "unlike its class": is_odd}
@@ -76,7 +76,7 @@ def decide(
 
 def _originals(neighbours, real_paths):
     "For each generated image the name of the real one that it copies, or none."
-    names = [Path(real_paths[i]).name + ", mirrored" * bool(mirrored) for i, mirrored in zip(neighbours.index, neighbours.mirrored)]
+    names = [Path(real_paths[i]).name + ", mirrored" * bool(flipped) for i, flipped in zip(neighbours.index, neighbours.flipped)]
     return [name if copy else "" for name, copy in zip(names, neighbours.copies())]
 
 # %% ../../nbs/evaluation/07_curation.ipynb #b99b27ef

@@ -159,7 +159,7 @@ def bootstrap_weights(
     resamples: int,  # how many samples of n with replacement
     generator: torch.Generator,
 ) -> torch.Tensor:  # (resamples, n) counts
-    "How often each image is drawn, for each bootstrap sample."
+    "How often each image counts, in each bootstrap sample."
     picks = torch.randint(n, (resamples, n), generator=generator)
     return torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(1, picks, torch.ones(resamples, n, dtype=torch.float64))
 
@@ -257,11 +257,8 @@ def measure_distances(
 
     both = real, fake, real_labels, fake_labels
     with one_thread():
-        values, deviations, baselines = (
-            function(*both),
-            _deviations(function, *both, seed=seed),
-            _real_baselines(function, *both, seed=seed),
-        )
+        values, deviations = function(*both), _deviations(function, *both, seed=seed)
+        baselines = _real_baselines(function, *both, seed=seed)
     counts = dict(precision=len(fake), recall=len(real), coverage=len(real))
     return {name: dict(value=values[name], **_interval(name, values[name], deviations[name], counts), **baselines[name]) for name in names}
 

@@ -59,7 +59,7 @@ def _score_of_resamples(probabilities, weights):  # (resamples,)
     return (entropy(share @ probabilities).sum(1) - share @ entropy(probabilities).sum(1)).exp()
 
 # %% ../../nbs/evaluation/02_diversity.ipynb #861022e0
-def _subset_weights(n, size, resamples, generator):  # (resamples, n): 1 for the images of a draw, else 0
+def _subset_weights(n, size, resamples, generator):  # (resamples, n): 1 for the images that are in, else 0
     "Random choices without replacement."
     places = torch.rand(resamples, n, generator=generator, dtype=torch.float64).argsort(1)
     return (places < size).double()

@@ -272,14 +272,11 @@ def _told(kid):
 # %% ../../nbs/evaluation/06_evaluator.ipynb #ef53678e
 def _cautions(total, per_class, features):
     n_real, n_fake = (sum(c[key] for c in per_class.values()) for key in ("n_real", "n_fake"))
-    reached, notes = (
-        total["class_accuracy"]["real_baseline"],
-        [f"Numbers of '{features}' features compare with numbers of the same features only."],
-    )
+    reached = total["class_accuracy"]["real_baseline"]
+    notes = [f"Numbers of '{features}' features compare with numbers of the same features only."]
     if min(n_real, n_fake) < 1000:
-        notes.append(
-            "FID of so few images is mostly sample size: compare value at that size with real against real, never with a fixed target."
-        )
+        small = "FID of so few images is mostly sample size: compare value at that size with real against real, never with a fixed target."
+        notes.append(small)
     if reached is None:
         notes.append("A class has one real image only, so the classifier could not be checked on unseen real images.")
     elif reached < 0.7:
@@ -324,21 +321,10 @@ class Evaluator:
         grade, verdict = judge(total, per_class)
         notes = _cautions(total, per_class, self.features.name) + extracted.notes
         counts = confusion_counts(self.sets.fake_labels, predicted, len(self.sets.classes))
-        pairs = [(self.sets.fake[f], self.sets.real[r], ratio) for f, r, ratio in worst_first(extracted.neighbours)]
-        return Report(
-            verdict,
-            grade,
-            total.pop("n_real"),
-            total.pop("n_fake"),
-            self.features.name,
-            total,
-            per_class,
-            dict(classes=self.sets.classes, counts=counts),
-            notes,
-            self.names,
-            images=self.sets.by_class(),
-            worst=pairs,
-        )
+        confusion, sizes = dict(classes=self.sets.classes, counts=counts), (total.pop("n_real"), total.pop("n_fake"))
+        worst = [(self.sets.fake[f], self.sets.real[r], ratio) for f, r, ratio in worst_first(extracted.neighbours)]
+        about = dict(notes=notes, sets=self.names, images=self.sets.by_class(), worst=worst)
+        return Report(verdict, grade, *sizes, self.features.name, total, per_class, confusion, **about)
 
 
 def _name(source):

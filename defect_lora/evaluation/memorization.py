@@ -22,7 +22,7 @@ class Neighbours:
 
     distance: torch.Tensor  # (m,) to the nearest real image or its mirror image
     index: torch.Tensor  # (m,) which one
-    mirrored: torch.Tensor  # (m,) whether its mirror image was nearer
+    flipped: torch.Tensor  # (m,) whether its mirror image was nearer
     among_real: torch.Tensor  # (n,) the same distance of each real image to the others
 
     @property
@@ -37,15 +37,15 @@ class Neighbours:
 # %% ../../nbs/evaluation/04_memorization.ipynb #477e5814
 def find_neighbours(
     real: torch.Tensor,  # (n, d) features
-    mirrored: torch.Tensor,  # (n, d) of the mirror images
+    flipped: torch.Tensor,  # (n, d) of the mirror images
     fake: torch.Tensor,  # (m, d)
 ) -> Neighbours:
     "The nearest real images, in standard deviations of the real ones' features; a thousand generated images at a time."
     scale = real.std(0, correction=0).clamp_min(1e-6)
-    real, mirrored, fake = real / scale, mirrored / scale, fake / scale
-    to_others = torch.minimum(torch.cdist(real, real), torch.cdist(real, mirrored)).fill_diagonal_(torch.inf)
+    real, flipped, fake = real / scale, flipped / scale, fake / scale
+    to_others = torch.minimum(torch.cdist(real, real), torch.cdist(real, flipped)).fill_diagonal_(torch.inf)
     among = to_others.min(1).values if len(real) > 1 else torch.zeros(0, dtype=real.dtype)
-    found = [torch.cdist(part, torch.cat([real, mirrored])).min(1) for part in fake.split(1000)]
+    found = [torch.cdist(part, torch.cat([real, flipped])).min(1) for part in fake.split(1000)]
     distance, place = (torch.cat([getattr(part, name) for part in found]) for name in ("values", "indices"))
     return Neighbours(distance, place % len(real), place >= len(real), among)
 
@@ -80,13 +80,13 @@ class RealImages:
         features: str | Features = "tiny",  # a name or a Features
     ):
         self.paths, self.features = [Path(path) for path in paths], load_features(features)
-        self.rows, self.mirrored = (extract_features(self.paths, self.features, flip=flip) for flip in (False, True))
+        self.rows, self.flipped = (extract_features(self.paths, self.features, flip=flip) for flip in (False, True))
 
     def nearest(
         self,
         image: Image.Image,
     ) -> tuple:  # path, whether its mirror image was nearer, distance over the limit; below 1 is a copy
         "The nearest real image; for fewer than three real ones there is no limit, and the distance is None."
-        found = find_neighbours(self.rows, self.mirrored, extract_features([image], self.features))
+        found = find_neighbours(self.rows, self.flipped, extract_features([image], self.features))
         ratio = float(found.distance[0]) / found.limit if found.limit else None
-        return self.paths[found.index[0]], bool(found.mirrored[0]), ratio
+        return self.paths[found.index[0]], bool(found.flipped[0]), ratio

@@ -96,62 +96,30 @@ def _html_picture(picture, text):
     return f'<img alt="{html.escape(text)}" src="data:image/jpeg;base64,{inside}">'
 
 # %% ../../nbs/evaluation/05_report.ipynb #36d4ae6b
-_SIZED = "value at that size near real against real"
+# fmt: off
+_SIZED, _FEW = "value at that size near real against real", "below twenty images"
 _MEASURES = {  # key -> (name, is it a share, what it says, what is good, when not to trust it)
     "class_accuracy": (
-        "class accuracy",
-        True,
-        "share of the generated images that a classifier trained on the real ones gives their own class",
-        "near what unseen real images reach (real against real)",
-        "when that is itself low: then the classifier is no judge",
-    ),
-    "memorized": (
-        "memorized",
-        True,
-        "share that lies closer to a real image, or its mirror image, than real images lie to each other",
-        "about 5 %, as among real images",
-        "when the real images are near copies of each other",
-    ),
-    "sharpness": (
-        "sharpness",
-        False,
-        "how much images change from pixel to pixel, over the real images'",
-        "near 1; less is blurred, more is noisy",
-        "when the real images are of several cameras",
-    ),
-    "kid": (
-        "KID",
-        False,
-        "distance between the two sets; fair to small ones",
-        "near real against real; it may be negative",
-        "across different features",
-    ),
-    "fid": (
-        "FID",
-        False,
-        "distance between the two sets, each seen as a bell curve",
-        _SIZED,
-        "as a number alone: a hundred images of one set against another hundred of it are far from 0",
-    ),
-    "cmmd": (
-        "CMMD",
-        False,
-        "distance between the two sets as CLIP sees them",
-        _SIZED,
-        "for defects of a few pixels, which CLIP hardly sees",
-    ),
-    "precision": ("precision", True, "share of the generated images that lie among the real ones", _SIZED, "below twenty images"),
-    "recall": ("recall", True, "share of the real images that lie among the generated ones: variety", _SIZED, "below twenty images"),
-    "density": ("density", False, "how densely real images surround the generated ones", _SIZED, "below twenty images"),
-    "coverage": ("coverage", True, "share of the real images that have a generated one nearby: variety", _SIZED, "below twenty images"),
-    "ic_lpips": (
-        "IC-LPIPS",
-        False,
-        "how much generated images that resemble the same real one differ among themselves: variety",
-        "near real against real; 0 is the same image again and again",
-        "noise scores high as well: read it with class accuracy",
-    ),
+        "class accuracy", True, "share of the generated images that a classifier trained on the real ones gives their own class",
+        "near what unseen real images reach (real against real)", "when that is itself low: then the classifier is no judge"),
+    "memorized": ("memorized", True, "share that lies closer to a real image, or its mirror image, than real images lie to each other",
+                  "about 5 %, as among real images", "when the real images are near copies of each other"),
+    "sharpness": ("sharpness", False, "how much images change from pixel to pixel, over the real images'",
+                  "near 1; less is blurred, more is noisy", "when the real images are of several cameras"),
+    "kid": ("KID", False, "distance between the two sets; fair to small ones",
+            "near real against real; it may be negative", "across different features"),
+    "fid": ("FID", False, "distance between the two sets, each seen as a bell curve", _SIZED,
+            "as a number alone: a hundred images of one set against another hundred of it are far from 0"),
+    "cmmd": ("CMMD", False, "distance between the two sets as CLIP sees them", _SIZED,
+             "for defects of a few pixels, which CLIP hardly sees"),
+    "precision": ("precision", True, "share of the generated images that lie among the real ones", _SIZED, _FEW),
+    "recall": ("recall", True, "share of the real images that lie among the generated ones: variety", _SIZED, _FEW),
+    "density": ("density", False, "how densely real images surround the generated ones", _SIZED, _FEW),
+    "coverage": ("coverage", True, "share of the real images that have a generated one nearby: variety", _SIZED, _FEW),
+    "ic_lpips": ("IC-LPIPS", False, "how much generated images that resemble the same real one differ among themselves: variety",
+                 "near real against real; 0 is the same image again and again", "noise scores high as well: read it with class accuracy"),
 }
+# fmt: on
 
 
 def _meaning_rows():
@@ -192,7 +160,7 @@ class Report:
     features: str  # name of the feature network
     measures: dict  # kid, fid ... -> value, low, high, real_baseline and more
     per_class: dict  # class name -> n_real, n_fake, predicted (class name -> count), and every measure
-    confusion: dict  # classes, and counts: a row for each class asked for, a column for each given
+    confusion: dict  # classes, and counts: a row for each class asked for, a column for each predicted
     notes: list = field(default_factory=list)  # when not to trust a number
     sets: dict = field(default_factory=dict)  # real and fake: where they lie
     sections: list = field(default_factory=list)  # of Section, handed in; the first is read first, before the measures
@@ -231,32 +199,16 @@ def total_rows(
 
 # %% ../../nbs/evaluation/05_report.ipynb #3e8063c6
 def _class_rows(report):
-    rows = [
-        [
-            "class",
-            "real",
-            "generated",
-            "class accuracy",
-            "unseen real",
-            "memorized",
-            "sharpness",
-            "KID",
-            "KID real against real",
-            "coverage",
-            "mostly taken for",
-        ]
-    ]
+    heads = (
+        "class, real, generated, class accuracy, unseen real, memorized, sharpness, KID, KID real against real, coverage, mostly taken for"
+    )
+    rows = [heads.split(", ")]
     for name, c in report.per_class.items():
         a, k, n = c["class_accuracy"], c["kid"], c["n_fake"]
         interval = f" ({percent(a['low'])} to {percent(a['high'])})" if n else ""
-        about = [
-            percent(a["value"]) + interval,
-            percent(a["real_baseline"]),
-            percent(c["memorized"]["value"]),
-            number(c["sharpness"]["value"], n),
-        ]
-        distance = [number(k["value"], n), number(k["real_baseline"], c["n_real"])]
-        rows.append([name, str(c["n_real"]), str(n), *about, *distance, percent(c["coverage"]["value"]), next(iter(c["predicted"]), "n/a")])
+        shares = [percent(a["value"]) + interval, percent(a["real_baseline"]), percent(c["memorized"]["value"])]
+        numbers = [number(c["sharpness"]["value"], n), number(k["value"], n), number(k["real_baseline"], c["n_real"])]
+        rows.append([name, str(c["n_real"]), str(n), *shares, *numbers, percent(c["coverage"]["value"]), next(iter(c["predicted"]), "n/a")])
     return rows
 
 
@@ -269,11 +221,8 @@ def _confusion_rows(report):
 def _tables(report):
     "The report's own parts in words, in reading order."
     tables = {"": total_rows(report), "Per class": _class_rows(report), "Confusion matrix": _confusion_rows(report)}
-    return [
-        *(Section(title, rows=rows) for title, rows in tables.items()),
-        Section("When not to trust this", report.notes),
-        Section("What the measures say", rows=_meaning_rows()),
-    ]
+    sections = [Section(title, rows=rows) for title, rows in tables.items()]
+    return [*sections, Section("When not to trust this", report.notes), Section("What the measures say", rows=_meaning_rows())]
 
 # %% ../../nbs/evaluation/05_report.ipynb #298d99c6
 def contact_sheet(
