@@ -153,7 +153,7 @@ class WatchingOptions:
     patience: int = 20  # epochs without a better FID after which training stops; 0 = it never stops early
     num_inference_steps: int = 50  # DDIM steps of a sample
     guidance_scale: float = 7.5  # of a sample
-    init_latents: Literal["noise", "mean"] = "noise"  # what generation starts from: noise, or mean, the mean of the class's photographs under the noise
+    init_latents: Literal["noise", "mean"] = "noise"  # where generation starts: noise, or the mean of the class's photographs under it
     tracker: str | None = None  # tensorboard, or another that accelerate knows
 
 # %% ../../nbs/training/00_config.ipynb #5cc3dc7d
@@ -316,14 +316,11 @@ class Plan:
         if not 0 <= step < self.total_steps:
             raise IndexError(f"the plan has {self.total_steps} steps, there is no step {step}")
         epoch, position = divmod(step, self.steps_per_epoch)
-        phase, batch = self.phase_of(epoch + 1), self.config.effective_batch
+        phase, batch = self._phase_of(epoch + 1), self.config.effective_batch
         first, last = position * batch, min((position + 1) * batch, self.num_images)
         return PlannedStep(step, epoch + 1, phase, phase.lr * self.lr_factor(step), first, last, last == self.num_images)
 
-    def phase_of(
-        self,
-        epoch: int,  # from 1
-    ) -> Phase:
+    def _phase_of(self, epoch):
         "The phase that an epoch belongs to."
         for phase in self.config.phases:
             epoch -= phase.epochs
