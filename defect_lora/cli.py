@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'Data', 'Train', 'Pairs', 'Generate', 'Evaluate', 'Export', 'Publish', 'Demo', 'run_command', 'main']
 
-# %% ../nbs/cli.ipynb #dfa6f97e
+# %% ../nbs/cli.ipynb #053bf1d4
 import errno
 import itertools
 import logging
@@ -23,7 +23,7 @@ from .data.files import InputError, RunError
 from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
 from .training.config import WatchingOptions, format_phases, parse_phases
 
-# %% ../nbs/cli.ipynb #5e22713d
+# %% ../nbs/cli.ipynb #0243ba7e
 def _is_main():
     "Is this the first of the processes that were launched together, or alone?"
     return os.environ.get("RANK", "0") == "0"
@@ -63,7 +63,7 @@ def _load_libraries():
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine many times slower
     from defect_lora.model import unet# noqa: F401
 
-# %% ../nbs/cli.ipynb #e97b76ee
+# %% ../nbs/cli.ipynb #a24f6af9
 def _require(right, flag, value, wanted):
     if not right:
         raise InputError(f"{flag} is {value}, it must be {wanted}")
@@ -96,7 +96,7 @@ def _output_folder(out):
                 raise InputError(f"{path} cannot be written; choose another folder for --out")
             return
 
-# %% ../nbs/cli.ipynb #561ee340
+# %% ../nbs/cli.ipynb #48c8b1ed
 @dataclass
 class Data:
     "Render cables, in DS-MVTec's layout."
@@ -122,7 +122,7 @@ class Data:
         if Path(self.out).is_dir() and any(Path(self.out).iterdir()) and not (Path(self.out) / "DS-MVTec").exists():
             raise InputError(f"{self.out} holds other files; choose an empty or a new folder for --out")
 
-# %% ../nbs/cli.ipynb #54179d02
+# %% ../nbs/cli.ipynb #f598fa70
 @dataclass
 class Train:
     "Train on a folder of images; the same command again goes on from the run's last checkpoint."
@@ -198,7 +198,7 @@ def _say_plan(trainer):
          f"mixed precision {trainer.accelerator.mixed_precision}")
     _say(f"parameters: {counts['frozen']:,} frozen, {counts['adapters']:,} in adapters, {counts['embedding']:,} in the embedding")
 
-# %% ../nbs/cli.ipynb #b6afae05
+# %% ../nbs/cli.ipynb #4c3f5b27
 @dataclass
 class Pairs:
     "Defects painted into photographs of good parts, with their masks, for segmenters."
@@ -208,7 +208,7 @@ class Pairs:
     category: str | None = None  # product, where --real holds several
     layout: Literal["ds-mvtec", "mvtec"] | None = None  # DS-MVTec's, whose masks hold class indices (default), or MVTec AD's: 0 and 255
 
-# %% ../nbs/cli.ipynb #60d4371b
+# %% ../nbs/cli.ipynb #e8c6aea1
 @dataclass
 class Generate:
     "Generate new images of each class with a trained run; the same command again goes on with what is missing."
@@ -323,7 +323,7 @@ def _device(state):
     alone = "cuda" if torch.cuda.is_available() else "cpu"
     return alone if state.num_processes == 1 else state.device
 
-# %% ../nbs/cli.ipynb #ed2a299c
+# %% ../nbs/cli.ipynb #0bc45e89
 @dataclass
 class Evaluate:
     "Say how good generated images are, beside real ones."
@@ -341,12 +341,13 @@ class Evaluate:
         "Write the report."
         self._check()
         _load_libraries()
-        from defect_lora import write_report
+        from defect_lora.evaluation.curation import curate_folder
+        from defect_lora.evaluation.report import report_lines, write_report
 
         few = self._few()
-        moved = _curate(self) if self.curate else []
+        moved = curate_folder(self.real, self.fake, self.features, self.category, progress=True) if self.curate else []
         write_report(_report(self, few), self.out, Path(self.run) / "curves.png" if self.run else None)
-        return _report_lines(self.out) + moved
+        return report_lines(self.out) + moved
 
     def _few(self):
         "The real images that an inspection model trains on, if that is asked; there must be others to test it on."
@@ -387,31 +388,7 @@ def _report(args, few):
         report.sections.append(gain.section("Does a segmenter gain?", "localization"))
     return report
 
-
-def _curate(args):
-    from defect_lora.data.layouts import labelled_images
-    from defect_lora.evaluation.curation import curate, decide, quarantine_folder
-    from defect_lora.evaluation.features import choose_features, generated_by
-
-    paths, _ = labelled_images(args.fake)
-    features = choose_features(generated_by(paths[0]) if paths else None) if args.features == "auto" else args.features
-    decisions = decide(args.real, args.fake, features, category=args.category, progress=True)
-    if all(decision.reasons for decision in decisions):
-        first = "; ".join(decisions[0].reasons)
-        return [f"curation: there is something against each of the {len(decisions)} images (the first: {first}), so none was moved"]
-    counts = curate(args.fake, decisions)
-    kept, moved = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
-    where = f", {quarantine_folder(args.fake)} with reasons.jsonl" if moved else ""
-    return [f"kept: {kept} images in {args.fake}", f"moved aside: {moved}{where}"]
-
-
-def _report_lines(out):
-    "The report's table, and where its files are."
-    files = [Path(out) / name for name in ("contact_sheet.png", "report.html", "report.json")]
-    table = (Path(out) / "report.md").read_text(encoding="utf-8").partition("## Per class")[0].strip()
-    return [table, "", *(f"{path.stem}: {path}" for path in files if path.exists())]
-
-# %% ../nbs/cli.ipynb #9cedcb5b
+# %% ../nbs/cli.ipynb #f8c93d9d
 @dataclass
 class Export:
     "Copy generated images into a layout that other programs read."
@@ -432,7 +409,7 @@ class Export:
 
         return [f"{self.layout}: {export_set(self.fake, self.out, self.layout, self.category, self.good)}"]
 
-# %% ../nbs/cli.ipynb #bd052675
+# %% ../nbs/cli.ipynb #0b89265e
 @dataclass
 class Publish:
     "Upload a trained model to the Hub with a card that says what it is and how good it is."
@@ -454,7 +431,7 @@ class Publish:
             return [f"to look at, nothing was published: {write_publication(self.run, self.look, self.repo, *what)}"]
         return [f"published: {push_to_hub(self.run, self.repo, *what, private=not self.public)}"]
 
-# %% ../nbs/cli.ipynb #df8b4bd4
+# %% ../nbs/cli.ipynb #333e77cc
 @dataclass
 class Demo:
     "Everything on two CPU cores: render cables, train the tiny base, generate, evaluate."
@@ -489,11 +466,11 @@ class Demo:
             ["evaluate", "--real", unseen, "--fake", generated, "--out", report],
         ]
 
-# %% ../nbs/cli.ipynb #3c218469
+# %% ../nbs/cli.ipynb #396eb2ed
 COMMANDS = {"demo": Demo, "data": Data, "train": Train, "generate": Generate, "evaluate": Evaluate, "export": Export, "publish": Publish}
 _SETTINGS = (DataOptions, ModelOptions, ScheduleOptions, WatchingOptions, SavingOptions)
 
-# %% ../nbs/cli.ipynb #f047a79f
+# %% ../nbs/cli.ipynb #492dfb3c
 def _rules():
     "How fields become flags."
     from tyro.constructors import ConstructorRegistry
@@ -596,7 +573,7 @@ def _preset(argv):
             given[flag[2:]] = value if equals else after
     return Train.preset(**given)
 
-# %% ../nbs/cli.ipynb #bc4c67ba
+# %% ../nbs/cli.ipynb #47b3863b
 def _parse(argv):
     "The command that the words ask for. Raises InputError that names the flag."
     import tyro
@@ -628,7 +605,7 @@ def _in_one_line(box):
 def _help_of(argv):
     return " ".join(["defect-lora", *argv[:1], "--help"]) if argv[0] in COMMANDS else "defect-lora --help"
 
-# %% ../nbs/cli.ipynb #738ed48c
+# %% ../nbs/cli.ipynb #9b0173b3
 def run_command(
     argv: list[str],  # command and flags
 ) -> list[str]:  # lines to print
@@ -642,7 +619,7 @@ def run_command(
         raise InputError(f"{wrong}, choose one of {', '.join(COMMANDS)} (see defect-lora --help)")
     return _parse(argv)()
 
-# %% ../nbs/cli.ipynb #a9029d97
+# %% ../nbs/cli.ipynb #7617a002
 _DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENOTCONN, errno.EIO)
 
 
@@ -673,6 +650,6 @@ def main(
         print(line)
     return 0
 
-# %% ../nbs/cli.ipynb #8f9543cf
+# %% ../nbs/cli.ipynb #dfff10f5
 if __name__ == "__main__" and "__file__" in globals():  # not in a notebook
     sys.exit(main())

@@ -58,11 +58,22 @@ def smaller(picture):
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def joined(outputs):
+    "Prints that follow each other as one: how they are cut is chance."
+    rows = []
+    for output in outputs:
+        if rows and output.output_type == rows[-1].output_type == "stream":
+            rows[-1].text += output.text
+        else:
+            rows.append(output)
+    return rows
+
+
 def keep_outputs(notebook, executed):
     "Give a notebook the outputs of its executed copy."
     for cell, other in zip(notebook.cells, executed.cells, strict=True):
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(kept, other.outputs) if output is not None]
+            cell.outputs = joined([output for output in map(kept, other.outputs) if output is not None])
             cell.execution_count = None
 
 

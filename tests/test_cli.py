@@ -13,7 +13,8 @@ from defect_lora.training.config import OLD_NAMES, TrainConfig, format_phases
 
 def run(*argv, path=None):
     "The command in a process of its own: (exit code, standard output, lines of standard error)."
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH", "")])), "HF_HUB_OFFLINE": "1"}
+    places = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH", "")]))
+    env = {**os.environ, "PYTHONPATH": places, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-m", "defect_lora.cli", *map(str, argv)], capture_output=True, text=True, env=env, timeout=300)
     return done.returncode, done.stdout, done.stderr
 
@@ -36,7 +37,8 @@ def folder_per_class(root, names, count=2):
 
 
 def train(data, out, **more):
-    flags = [f"--{key}={value}" for key, value in {"base": "tiny", "recipe": "tuned", "size": 64, "epochs": 1, "per-class": 2, **more}.items()]
+    small = {"base": "tiny", "recipe": "tuned", "size": 64, "epochs": 1, "per-class": 2}
+    flags = [f"--{key}={value}" for key, value in {**small, **more}.items()]
     return ["train", "--data", data, "--out", out, *flags]
 
 
@@ -141,21 +143,24 @@ def test_training_again_goes_on(trained):
 FLAGS = {  # each command's, as scripts may use them; a flag may get a new spelling beside it, and none goes
     "demo": "--out --epochs --per-class --num-inference-steps --seed",
     "data": "--out --per-class --seed --size",
-    "train": "--data --out --category --per-class --base --size --fit --flip --no-flip --rank --alpha --dropout --targets --tokens --condition-dropout "
-             "--embedding-lr-scale --weight-decay --max-grad-norm --warmup-steps --decay-from --mask-weight --snr-gamma --batch-size --accumulation "
-             "--gradient-checkpointing --no-gradient-checkpointing --fit-memory --no-fit-memory --mixed-precision --sample-every --samples-per-class "
-             "--evaluate-every --evaluate-per-class --unseen-per-class --patience --num-inference-steps --guidance-scale --start --save-every "
-             "--keep-checkpoints --mirror --tracker --seed --phases --epochs --recipe",
-    "generate": "--run --out --per-class --classes --seed --num-inference-steps --guidance-scale --fast --batch-size --shard-size --pairs --good --real "
-                "--category --layout",
+    "train": "--data --out --category --per-class --base --size --fit --flip --no-flip --rank --alpha --dropout --targets --tokens "
+             "--condition-dropout --embedding-lr-scale --weight-decay --max-grad-norm --warmup-steps --decay-from --mask-weight "
+             "--snr-gamma --batch-size --accumulation --gradient-checkpointing --no-gradient-checkpointing --fit-memory --no-fit-memory "
+             "--mixed-precision --sample-every --samples-per-class --evaluate-every --evaluate-per-class --unseen-per-class --patience "
+             "--num-inference-steps --guidance-scale --start --save-every --keep-checkpoints --mirror --tracker --seed --phases "
+             "--epochs --recipe",
+    "generate": "--run --out --per-class --classes --seed --num-inference-steps --guidance-scale --fast --batch-size --shard-size "
+                "--pairs --good --real --category --layout",
     "evaluate": "--real --fake --category --out --features --usefulness --segmenter --curate --run",
     "export": "--fake --out --layout --category --good",
     "publish": "--run --repo --report --generated --data-licence --public --look",
 }
 SWITCHES = ["--fast", "--pairs", "--segmenter", "--curate", "--public"]
 PAIRED = ["--flip", "--gradient-checkpointing", "--fit-memory"]  # these have a --no- beside them
-WORDS = {"--fit": "crop", "--targets": "all", "--mixed-precision": "bf16", "--start": "mean", "--recipe": "tuned", "--features": "clip", "--phases": "a:3:1e-4:all"}
-REQUIRED = {"generate": ["--run", "x", "--out", "y"], "evaluate": ["--real", "x", "--fake", "x", "--out", "y"], "train": ["--data", "x", "--out", "y"]}
+WORDS = {"--fit": "crop", "--targets": "all", "--mixed-precision": "bf16", "--start": "mean", "--recipe": "tuned", "--features": "clip",
+         "--phases": "a:3:1e-4:all"}
+REQUIRED = {"train": ["--data", "x", "--out", "y"], "generate": ["--run", "x", "--out", "y"],
+            "evaluate": ["--real", "x", "--fake", "x", "--out", "y"]}
 
 
 def word(command, flag):
@@ -189,7 +194,10 @@ def test_every_flag_is_still_read(command):
     assert all(told[field(flag)] is False for flag in bare)
 
 
-@pytest.mark.parametrize("command,flags", [("train", "--category --per-class --size --snr-gamma --mirror --tracker"), ("generate", "--shard-size"), ("evaluate", "--usefulness")])
+NONE = {"train": "--category --per-class --size --snr-gamma --mirror --tracker", "generate": "--shard-size", "evaluate": "--usefulness"}
+
+
+@pytest.mark.parametrize("command,flags", NONE.items())
 def test_none_is_a_value(command, flags):
     told = values(_parse([command, *REQUIRED[command], *(part for flag in flags.split() for part in (flag, "none"))]))
     assert all(told[field(flag)] is None for flag in flags.split())
@@ -198,3 +206,11 @@ def test_none_is_a_value(command, flags):
 def test_flags_are_not_abbreviated():
     assert "--ran" in refused("train", "--data", "x", "--out", "y", "--ran", "3")
     assert "--seg" in refused("evaluate", "--real", "x", "--fake", "x", "--out", "y", "--seg")
+
+
+def test_export_needs_no_torch(tmp_path):
+    folder_per_class(tmp_path / "fake", ["good"])
+    argv = ["export", "--fake", str(tmp_path / "fake"), "--out", str(tmp_path / "out")]
+    probe = f"import sys; from defect_lora.cli import main; code = main({argv!r}); assert 'torch' not in sys.modules; sys.exit(code)"
+    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2

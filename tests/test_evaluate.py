@@ -85,10 +85,9 @@ def test_usefulness_is_part_of_the_report(tmp_path):
     assert "Does an inspection model gain?" in page and found["verdict"] in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
+def test_an_interrupted_run_keeps_what_it_has(tmp_path):
     from defect_lora.evaluation import features
 
-    monkeypatch.setattr(features, "PIECE", 4)
     paths = sorted(draw(tmp_path / "real", 4).rglob("*.png"))
     tiny, seen, stop = features.load_features("tiny"), [], [6]
 
@@ -100,10 +99,10 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, monkeypatch):
 
     counted = features.Features("tiny", tiny.prepare, network, key=tiny.key)
     with pytest.raises(KeyboardInterrupt):
-        features.extract_features(paths, counted, batch_size=2)
+        features.extract_features(paths, counted, batch_size=2, piece=4)
     assert len(seen) == 6
     stop[0] = 100
-    rows = features.extract_features(paths, counted, batch_size=2)
+    rows = features.extract_features(paths, counted, batch_size=2, piece=4)
     assert len(seen) == 6 + 8  # the first piece was kept, the second begun anew
     assert rows.equal(features.extract_features(paths, "tiny", batch_size=2))
 

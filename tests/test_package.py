@@ -100,7 +100,7 @@ def test_every_name_of_the_face_resolves():
         assert getattr(defect_lora, name).__name__ == name and name in dir(defect_lora)
     assert "Trainer" in defect_lora.__all__ and not [name for name in dir(defect_lora) if name.startswith("nothing")]
     with pytest.raises(AttributeError, match="no attribute 'Trainers'"):
-        defect_lora.Trainers
+        _ = defect_lora.Trainers
 
 
 def test_tutorials_import_from_the_face_alone():

@@ -263,7 +263,7 @@ def good_images(
     if not hasattr(source, "samples") and (flat := list_images(source)):
         return flat  # a folder of nothing but good parts
     paths, names = labelled_images(source)
-    good = [path for path, name in zip(paths, names) if is_good(name)]
+    good = [path for path, name in zip(paths, names, strict=True) if is_good(name)]
     if not good:
         raise InputError(f"{getattr(source, 'category', source)}: no class of good parts (good, normal, ok, or a name that ends in free) "
                          f"among {', '.join(sorted(set(names)))}")

@@ -14,20 +14,12 @@ from torch import nn
 from .distances import one_thread, wilson_interval
 
 # %% ../../nbs/evaluation/03_classifier.ipynb #ecba479d
-def _split_parameters(
-    flat: torch.Tensor,  # ((d + 1) * classes,)
-    num_classes: int,
-) -> tuple:  # weight (d, classes), bias (classes,)
+def _split_parameters(flat, num_classes):  # weight (d, classes), bias (classes,)
     "Weight and bias out of one vector, as the optimizer holds them."
     return flat[:-num_classes].reshape(-1, num_classes), flat[-num_classes:]
 
 
-def _classifier_loss(
-    flat: torch.Tensor,  # ((d + 1) * classes,) parameters
-    x: torch.Tensor,  # (n, d) standardized features
-    onehot: torch.Tensor,  # (n, classes) the right answers
-    share: torch.Tensor,  # (n, 1) weight of each image, 1 in all
-) -> tuple:  # loss, gradient as an array
+def _classifier_loss(flat, x, onehot, share):  # loss, gradient as an array
     "Weighted cross-entropy with a penalty on the weight, and its gradient."
     weight, bias = _split_parameters(flat, onehot.shape[1])
     log_p = (x @ weight + bias).log_softmax(1)
@@ -54,7 +46,7 @@ def fit_weights(
         flat = minimize(loss, np.zeros((x.shape[1] + 1) * num_classes), jac=True, method="L-BFGS-B", options=dict(maxiter=iterations)).x
     return _split_parameters(torch.from_numpy(flat), num_classes)
 
-
+# %% ../../nbs/evaluation/03_classifier.ipynb #b83c848f
 def fit_classifier(
     rows: torch.Tensor,  # (n, d) features of real images
     labels: torch.Tensor,  # (n,) class ids
@@ -67,13 +59,7 @@ def fit_classifier(
     return lambda new: ((new - mean) / std @ weight + bias).argmax(1)
 
 # %% ../../nbs/evaluation/03_classifier.ipynb #77f038cc
-def _cross_validated(
-    rows: torch.Tensor,  # (n, d) features of real images
-    labels: torch.Tensor,  # (n,) class ids
-    num_classes: int,
-    folds: int = 5,  # parts, each judged by a classifier trained on the others
-    seed: int = 0,  # of the parts
-) -> torch.Tensor:  # (n,) predicted class ids
+def _cross_validated(rows, labels, num_classes, folds=5, seed=0):  # (n,) predicted class ids
     "What a classifier says of real images that it was not trained on."
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     order = order[torch.argsort(labels[order], stable=True)]
@@ -109,7 +95,7 @@ def measure_class_accuracy(
     real_baseline = None if held_out is None or not len(held_out) else float((held_out == real_labels).double().mean())
     return wilson_interval(int((predicted == asked).sum()), len(predicted)) | dict(real_baseline=real_baseline)
 
-
+# %% ../../nbs/evaluation/03_classifier.ipynb #61796604
 def confusion_counts(
     asked: torch.Tensor,  # (m,) class ids
     predicted: torch.Tensor,  # (m,) class ids

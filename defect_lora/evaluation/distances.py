@@ -14,9 +14,7 @@ from contextlib import contextmanager
 import torch
 
 # %% ../../nbs/evaluation/01_distances.ipynb #8187c057
-def _covariance_factor(
-    rows: torch.Tensor,  # (n, d) features
-) -> torch.Tensor:  # (min(n, d), d): F with F.T @ F the covariance
+def _covariance_factor(rows):  # (min(n, d), d): F with F.T @ F the covariance
     "A factor of the covariance with no more rows than needed."
     factor = (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
     return torch.linalg.qr(factor, mode="r")[1] if len(rows) > rows.shape[1] else factor
@@ -33,12 +31,7 @@ def frechet_distance(
     return float(means + fa.square().sum() + fb.square().sum() - 2 * torch.linalg.svdvals(fa @ fb.T).sum())
 
 
-def _two_sets(
-    a: torch.Tensor,  # (n, d)
-    b: torch.Tensor,  # (m, d)
-    name: str,  # of the distance, for the message
-    most: int | None = None,  # rows of a side; a seeded choice above that
-) -> tuple:  # the two in float64
+def _two_sets(a, b, name, most=None):  # the two in float64
     "Check that a distance can be had."
     a, b = torch.as_tensor(a).double(), torch.as_tensor(b).double()
     if min(len(a), len(b)) < 2:
@@ -47,11 +40,7 @@ def _two_sets(
     return (a, b) if most is None else tuple(x[_subset(len(x), most, generator)] for x in (a, b))
 
 
-def _subset(
-    n: int,  # rows there are
-    most: int,  # rows to keep
-    generator: torch.Generator,
-) -> torch.Tensor:  # indices
+def _subset(n, most, generator):  # indices
     "A seeded choice of rows, all of them where there are no more."
     return torch.arange(n) if n <= most else torch.randperm(n, generator=generator)[:most]
 
@@ -66,7 +55,7 @@ def kernel_distance(
 ) -> float:
     "KID of two sets of features; ValueError for fewer than two images a side."
     a, b = _two_sets(a, b, "KID")
-    labels_a, labels_b = (torch.zeros(len(x), dtype=torch.long) if labels is None else labels for x, labels in ((a, labels_a), (b, labels_b)))
+    labels_a, labels_b = (torch.zeros(len(x), dtype=torch.long) if ids is None else ids for x, ids in ((a, labels_a), (b, labels_b)))
     generator, rounds = torch.Generator().manual_seed(seed), math.ceil(max(len(a), len(b)) / subset)
     parts = [(_subset(len(a), subset, generator), _subset(len(b), subset, generator)) for _ in range(rounds)]
     return sum(_unbiased_mmd(a[i], b[j], labels_a[i], labels_b[j]) for i, j in parts) / rounds
@@ -86,7 +75,7 @@ def _within(k, labels):
     if counts[counts > 0].min() < 2:
         labels, counts = torch.zeros_like(labels), torch.tensor([len(labels)], dtype=torch.float64)
     same = labels[:, None] == labels
-    weights = torch.where(same, (counts / (counts - 1).clamp_min(1))[labels][:, None], 1.).fill_diagonal_(0)
+    weights = torch.where(same, (counts / (counts - 1).clamp_min(1))[labels][:, None], 1.0).fill_diagonal_(0)
     return (weights * k).sum() / len(k) ** 2
 
 # %% ../../nbs/evaluation/01_distances.ipynb #15cc23b1
@@ -141,23 +130,15 @@ def stratified_split(
     return order[places], order[rest]
 
 # %% ../../nbs/evaluation/01_distances.ipynb #5570ad80
-def _deviations(
-    function,  # of two feature matrices and their class ids; returns a dict of numbers
-    real: torch.Tensor,  # (n, d) features
-    fake: torch.Tensor,  # (m, d) features
-    real_labels: torch.Tensor,  # (n,) class ids
-    fake_labels: torch.Tensor,  # (m,) class ids
-    resamples: int = 60,  # random shares
-    seed: int = 0,  # of the shares
-    most: int = 1000,  # images of a share
-) -> dict:  # name -> standard deviation
-    "How far each number would move with other images."
-    generator, share = torch.Generator().manual_seed(seed), min(.8, most / max(len(real), len(fake)))
+def _deviations(function, real, fake, real_labels, fake_labels, resamples=60, seed=0, most=1000):  # name -> standard deviation
+    "The standard deviation of each number of two sets, with other images."
+    generator, share = torch.Generator().manual_seed(seed), min(0.8, most / max(len(real), len(fake)))
     found = []
     for _ in range(resamples):
         mine, theirs = stratified_split(real_labels, share, generator)[0], stratified_split(fake_labels, share, generator)[0]
         found.append(function(real[mine], fake[theirs], real_labels[mine], fake_labels[theirs]))
-    return {name: math.sqrt(share / (1 - share)) * float(torch.tensor([one[name] for one in found], dtype=torch.float64).std()) for name in found[0]}
+    scale = math.sqrt(share / (1 - share))
+    return {name: scale * float(torch.tensor([one[name] for one in found], dtype=torch.float64).std()) for name in found[0]}
 
 # %% ../../nbs/evaluation/01_distances.ipynb #f0d017b3
 def wilson_interval(
@@ -170,7 +151,7 @@ def wilson_interval(
     z, p = 1.96, hits / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return dict(value=p, low=min(p, max(0., (middle - half) / scale)), high=max(p, min(1., (middle + half) / scale)))
+    return dict(value=p, low=min(p, max(0.0, (middle - half) / scale)), high=max(p, min(1.0, (middle + half) / scale)))
 
 # %% ../../nbs/evaluation/01_distances.ipynb #e741c412
 def bootstrap_weights(
@@ -178,11 +159,11 @@ def bootstrap_weights(
     resamples: int,  # how many samples of n with replacement
     generator: torch.Generator,
 ) -> torch.Tensor:  # (resamples, n) counts
-    "How often each image is drawn, for each bootstrap sample."
+    "How often each image counts, in each bootstrap sample."
     picks = torch.randint(n, (resamples, n), generator=generator)
     return torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(1, picks, torch.ones(resamples, n, dtype=torch.float64))
 
-
+# %% ../../nbs/evaluation/01_distances.ipynb #cc4a3927
 def quantile_interval(
     resamples: torch.Tensor,  # of a number; those that are not numbers are left out
 ) -> tuple:  # low, high; None, None for fewer than twenty
@@ -190,9 +171,9 @@ def quantile_interval(
     resamples = resamples[resamples.isfinite()]
     if len(resamples) < 20:
         return None, None
-    return tuple(torch.quantile(resamples, torch.tensor([.025, .975], dtype=resamples.dtype)).tolist())
+    return tuple(torch.quantile(resamples, torch.tensor([0.025, 0.975], dtype=resamples.dtype)).tolist())
 
-
+# %% ../../nbs/evaluation/01_distances.ipynb #e91126de
 def interval_around(
     value: float,  # the estimate from all images
     resamples: torch.Tensor,  # its bootstrap resamples; those that are not numbers are left out
@@ -203,22 +184,13 @@ def interval_around(
     return (None, None) if low is None else (value + low, value + high)
 
 # %% ../../nbs/evaluation/01_distances.ipynb #471f96e4
-def _real_baselines(
-    function,  # of two feature matrices and their class ids; returns a dict of numbers
-    real: torch.Tensor,  # (n, d) features
-    fake: torch.Tensor,  # (m, d) features
-    real_labels: torch.Tensor,  # (n,) class ids
-    fake_labels: torch.Tensor,  # (m,) class ids
-    resamples: int = 20,  # random splits
-    seed: int = 0,  # of the splits
-    most: int = 1000,  # images of a half
-) -> dict:  # name -> real_baseline, its 5 and 95 % quantiles, value_at_baseline_size, n_baseline (the two sizes)
+def _real_baselines(function, real, fake, real_labels, fake_labels, resamples=20, seed=0, most=1000):
     "The numbers of real images against other real images, and of the fakes at the same sizes."
-    generator, share = torch.Generator().manual_seed(seed), min(.5, most / len(real))
+    generator, share = torch.Generator().manual_seed(seed), min(0.5, most / len(real))
     baselines, values = [], []
     for _ in range(resamples):
         one, rest = stratified_split(real_labels, share, generator)
-        other = rest[:len(one)] if share == .5 else rest[torch.randperm(len(rest), generator=generator)[:len(one)]]
+        other = rest[: len(one)] if share == 0.5 else rest[torch.randperm(len(rest), generator=generator)[: len(one)]]
         n = min(len(other), len(fake))
         other = other[stratified_split(real_labels[other], n / len(other), generator)[0]]
         some = stratified_split(fake_labels, n / len(fake), generator)[0]
@@ -229,11 +201,19 @@ def _real_baselines(
 
 def _summary(baselines, values, sizes):
     baselines = torch.tensor(baselines, dtype=torch.float64)
-    low, high = baselines.quantile(torch.tensor([.05, .95], dtype=torch.float64)).tolist()
-    return dict(real_baseline=float(baselines.mean()), real_baseline_low=low, real_baseline_high=high, value_at_baseline_size=sum(values) / len(values), n_baseline=sizes)
+    low, high = baselines.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+    return dict(
+        real_baseline=float(baselines.mean()),
+        real_baseline_low=low,
+        real_baseline_high=high,
+        value_at_baseline_size=sum(values) / len(values),
+        n_baseline=sizes,
+    )
 
 # %% ../../nbs/evaluation/01_distances.ipynb #88e71533
 MIN_IMAGES = 20  # of a set; with fewer nothing can be told from luck
+
+# %% ../../nbs/evaluation/01_distances.ipynb #918be30d
 _SHARES = ("precision", "recall", "coverage")  # of images, so never above 1
 
 
@@ -246,13 +226,7 @@ def not_measured(
     return nothing if n is None else nothing | dict(n=n, note=f"n/a ({why}n = {n})")
 
 
-def _distances(
-    real: torch.Tensor,  # (n, d) features
-    fake: torch.Tensor,  # (m, d) features
-    real_labels: torch.Tensor,  # (n,) class ids
-    fake_labels: torch.Tensor,  # (m,) class ids
-    names: tuple = ("fid", "kid", "precision", "recall", "density", "coverage"),
-) -> dict:  # name -> number
+def _distances(real, fake, real_labels, fake_labels, names=("fid", "kid", "precision", "recall", "density", "coverage")):  # name -> number
     "The named numbers, each from all images; KID with the class ids."
     found = {}
     for name, function in (("fid", frechet_distance), ("kid", kernel_distance), ("cmmd", cmmd)):
@@ -262,7 +236,7 @@ def _distances(
         found |= prdc(real, fake)
     return {name: found[name] for name in names}
 
-
+# %% ../../nbs/evaluation/01_distances.ipynb #c20fc5b8
 def measure_distances(
     real: torch.Tensor,  # (n, d) features
     fake: torch.Tensor,  # (m, d) features
@@ -275,14 +249,16 @@ def measure_distances(
     if min(len(real), len(fake)) < 2:
         return {name: not_measured() for name in names}
     if min(len(real), len(fake)) < 4:
-        return {name: not_measured() | dict(value=value) for name, value in _distances(real, fake, real_labels, fake_labels, names).items()}
+        found = _distances(real, fake, real_labels, fake_labels, names)
+        return {name: not_measured() | dict(value=value) for name, value in found.items()}
 
     def function(*sets):
         return _distances(*sets, names)
 
+    both = real, fake, real_labels, fake_labels
     with one_thread():
-        values, deviations = function(real, fake, real_labels, fake_labels), _deviations(function, real, fake, real_labels, fake_labels, seed=seed)
-        baselines = _real_baselines(function, real, fake, real_labels, fake_labels, seed=seed)
+        values, deviations = function(*both), _deviations(function, *both, seed=seed)
+        baselines = _real_baselines(function, *both, seed=seed)
     counts = dict(precision=len(fake), recall=len(real), coverage=len(real))
     return {name: dict(value=values[name], **_interval(name, values[name], deviations[name], counts), **baselines[name]) for name in names}
 
@@ -291,8 +267,8 @@ def _interval(name, value, deviation, counts):
     low, high = value - 1.96 * deviation, value + 1.96 * deviation
     if name in _SHARES:
         share = wilson_interval(value * counts[name], counts[name])
-        low, high = min(low, share["low"]), min(max(high, share["high"]), 1.)
-    return dict(low=low if name == "kid" else max(low, 0.), high=high)
+        low, high = min(low, share["low"]), min(max(high, share["high"]), 1.0)
+    return dict(low=low if name == "kid" else max(low, 0.0), high=high)
 
 # %% ../../nbs/evaluation/01_distances.ipynb #d2f0707d
 @contextmanager

@@ -19,15 +19,16 @@ from .features import Features, extract_features, load_features
 @dataclass
 class Neighbours:
     "The nearest real image of each generated one, and how near real images are to each other."
+
     distance: torch.Tensor  # (m,) to the nearest real image or its mirror image
     index: torch.Tensor  # (m,) which one
-    mirrored: torch.Tensor  # (m,) whether its mirror image was nearer
+    flipped: torch.Tensor  # (m,) whether its mirror image was nearer
     among_real: torch.Tensor  # (n,) the same distance of each real image to the others
 
     @property
     def limit(self) -> float | None:
         "Closer than this is a copy: one in twenty real images has another one so near; None for fewer than three."
-        return float(self.among_real.quantile(.05)) if len(self.among_real) > 2 else None
+        return float(self.among_real.quantile(0.05)) if len(self.among_real) > 2 else None
 
     def copies(self) -> torch.Tensor:  # (m,) bool
         "Which images lie closer to a real one than real images lie to each other."
@@ -36,15 +37,15 @@ class Neighbours:
 # %% ../../nbs/evaluation/04_memorization.ipynb #477e5814
 def find_neighbours(
     real: torch.Tensor,  # (n, d) features
-    mirrored: torch.Tensor,  # (n, d) of the mirror images
+    flipped: torch.Tensor,  # (n, d) of the mirror images
     fake: torch.Tensor,  # (m, d)
 ) -> Neighbours:
-    "Distances to the nearest real images, in standard deviations of the real ones' features; a thousand generated ones at a time."
+    "The nearest real images, in standard deviations of the real ones' features; a thousand generated images at a time."
     scale = real.std(0, correction=0).clamp_min(1e-6)
-    real, mirrored, fake = real / scale, mirrored / scale, fake / scale
-    straight, turned = torch.cdist(real, real).fill_diagonal_(torch.inf), torch.cdist(real, mirrored).fill_diagonal_(torch.inf)
-    among = torch.minimum(straight, turned).min(1).values if len(real) > 1 else torch.zeros(0, dtype=real.dtype)
-    found = [torch.cdist(part, torch.cat([real, mirrored])).min(1) for part in fake.split(1000)]
+    real, flipped, fake = real / scale, flipped / scale, fake / scale
+    to_others = torch.minimum(torch.cdist(real, real), torch.cdist(real, flipped)).fill_diagonal_(torch.inf)
+    among = to_others.min(1).values if len(real) > 1 else torch.zeros(0, dtype=real.dtype)
+    found = [torch.cdist(part, torch.cat([real, flipped])).min(1) for part in fake.split(1000)]
     distance, place = (torch.cat([getattr(part, name) for part in found]) for name in ("values", "indices"))
     return Neighbours(distance, place % len(real), place >= len(real), among)
 
@@ -57,7 +58,7 @@ def measure_memorized(
     copies = neighbours.copies() if chosen is None else neighbours.copies()[chosen]
     if neighbours.limit is None:
         return not_measured()
-    return wilson_interval(int(copies.sum()), len(copies)) | dict(real_baseline=.05, limit=neighbours.limit)
+    return wilson_interval(int(copies.sum()), len(copies)) | dict(real_baseline=0.05, limit=neighbours.limit)
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #c47f231b
 def worst_first(
@@ -66,7 +67,7 @@ def worst_first(
 ) -> list:  # (generated, real, distance over the limit)
     "The generated images that are nearest to a real one, each with that one."
     order = neighbours.distance.argsort(stable=True)[:count]
-    scale = neighbours.limit or 1.
+    scale = neighbours.limit or 1.0
     return [(int(i), int(neighbours.index[i]), float(neighbours.distance[i]) / max(scale, 1e-12)) for i in order]
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #0189010a
@@ -79,12 +80,13 @@ class RealImages:
         features: str | Features = "tiny",  # a name or a Features
     ):
         self.paths, self.features = [Path(path) for path in paths], load_features(features)
-        self.rows, self.mirrored = (extract_features(self.paths, self.features, flip=flip) for flip in (False, True))
+        self.rows, self.flipped = (extract_features(self.paths, self.features, flip=flip) for flip in (False, True))
 
     def nearest(
         self,
         image: Image.Image,
     ) -> tuple:  # path, whether its mirror image was nearer, distance over the limit; below 1 is a copy
         "The nearest real image; for fewer than three real ones there is no limit, and the distance is None."
-        found = find_neighbours(self.rows, self.mirrored, extract_features([image], self.features))
-        return self.paths[found.index[0]], bool(found.mirrored[0]), float(found.distance[0]) / found.limit if found.limit else None
+        found = find_neighbours(self.rows, self.flipped, extract_features([image], self.features))
+        ratio = float(found.distance[0]) / found.limit if found.limit else None
+        return self.paths[found.index[0]], bool(found.flipped[0]), ratio

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['percent', 'number', 'markdown_table', 'html_table', 'Section', 'Report', 'total_rows', 'contact_sheet',
-           'write_report', 'load_report']
+           'write_report', 'report_lines', 'load_report']
 
 # %% ../../nbs/evaluation/05_report.ipynb #f9e85c33
 import base64
@@ -41,6 +41,7 @@ def markdown_table(
     rows: list,  # rows of text, the first one the heads
 ) -> str:
     "Rows of text as Markdown."
+
     def line(cells):
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -51,6 +52,7 @@ def html_table(
     rows: list,  # rows of text, the first one the heads
 ) -> str:
     "Rows of text as HTML."
+
     def line(cells, tag):
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
@@ -59,7 +61,8 @@ def html_table(
 # %% ../../nbs/evaluation/05_report.ipynb #aa913876
 @dataclass
 class Section:
-    'A part of a report. To hand one in: `report.sections.append(Section("Does it help?", [sentence], rows, key="help", payload=figures))`.'
+    'Part of a report; `report.sections.append(Section("Does it help?", [sentence], rows, key="help", payload=figures))` hands one in.'
+
     title: str  # "" goes on with what is above
     notes: list = field(default_factory=list)  # sentences, above the table
     rows: list = field(default_factory=list)  # a table: rows of text, the first one the heads
@@ -69,8 +72,8 @@ class Section:
 
     def markdown(self) -> str:
         "Title, sentences and table; pictures are for the page."
-        parts = [f"## {self.title}" if self.title else "", "\n".join(f"- {note}" for note in self.notes), markdown_table(self.rows) if self.rows else ""]
-        return "\n\n".join(filter(None, parts))
+        title, notes = f"## {self.title}" if self.title else "", "\n".join(f"- {note}" for note in self.notes)
+        return "\n\n".join(filter(None, [title, notes, markdown_table(self.rows) if self.rows else ""]))
 
     _repr_markdown_ = markdown
 
@@ -89,49 +92,67 @@ class Section:
 def _html_picture(picture, text):
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "JPEG", quality=90)
-    return f"<img alt=\"{html.escape(text)}\" src=\"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}\">"
+    inside = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(text)}" src="data:image/jpeg;base64,{inside}">'
 
 # %% ../../nbs/evaluation/05_report.ipynb #36d4ae6b
+# fmt: off
+_SIZED, _FEW = "value at that size near real against real", "below twenty images"
 _MEASURES = {  # key -> (name, is it a share, what it says, what is good, when not to trust it)
-    "class_accuracy": ("class accuracy", True, "share of the generated images that a classifier trained on the real ones gives their own class",
-                       "near what unseen real images reach (real against real)", "when that is itself low: then the classifier is no judge"),
+    "class_accuracy": (
+        "class accuracy", True, "share of the generated images that a classifier trained on the real ones gives their own class",
+        "near what unseen real images reach (real against real)", "when that is itself low: then the classifier is no judge"),
     "memorized": ("memorized", True, "share that lies closer to a real image, or its mirror image, than real images lie to each other",
                   "about 5 %, as among real images", "when the real images are near copies of each other"),
-    "sharpness": ("sharpness", False, "how much images change from pixel to pixel, over the real images'", "near 1; less is blurred, more is noisy",
-                  "when the real images are of several cameras"),
-    "kid": ("KID", False, "distance between the two sets; fair to small ones", "near real against real; it may be negative", "across different features"),
-    "fid": ("FID", False, "distance between the two sets, each seen as a bell curve", "value at that size near real against real",
+    "sharpness": ("sharpness", False, "how much images change from pixel to pixel, over the real images'",
+                  "near 1; less is blurred, more is noisy", "when the real images are of several cameras"),
+    "kid": ("KID", False, "distance between the two sets; fair to small ones",
+            "near real against real; it may be negative", "across different features"),
+    "fid": ("FID", False, "distance between the two sets, each seen as a bell curve", _SIZED,
             "as a number alone: a hundred images of one set against another hundred of it are far from 0"),
-    "cmmd": ("CMMD", False, "distance between the two sets as CLIP sees them", "value at that size near real against real",
+    "cmmd": ("CMMD", False, "distance between the two sets as CLIP sees them", _SIZED,
              "for defects of a few pixels, which CLIP hardly sees"),
-    "precision": ("precision", True, "share of the generated images that lie among the real ones", "value at that size near real against real", "below twenty images"),
-    "recall": ("recall", True, "share of the real images that lie among the generated ones: variety", "value at that size near real against real", "below twenty images"),
-    "density": ("density", False, "how densely real images surround the generated ones", "value at that size near real against real", "below twenty images"),
-    "coverage": ("coverage", True, "share of the real images that have a generated one nearby: variety", "value at that size near real against real", "below twenty images"),
+    "precision": ("precision", True, "share of the generated images that lie among the real ones", _SIZED, _FEW),
+    "recall": ("recall", True, "share of the real images that lie among the generated ones: variety", _SIZED, _FEW),
+    "density": ("density", False, "how densely real images surround the generated ones", _SIZED, _FEW),
+    "coverage": ("coverage", True, "share of the real images that have a generated one nearby: variety", _SIZED, _FEW),
     "ic_lpips": ("IC-LPIPS", False, "how much generated images that resemble the same real one differ among themselves: variety",
                  "near real against real; 0 is the same image again and again", "noise scores high as well: read it with class accuracy"),
 }
+# fmt: on
 
 
 def _meaning_rows():
     "What each measure says, what is good, and when not to trust it."
-    return [["measure", "what it says", "what is good", "do not trust it"], *([name, says, good, doubt] for name, _, says, good, doubt in _MEASURES.values())]
+    heads = ["measure", "what it says", "what is good", "do not trust it"]
+    return [heads, *([name, says, good, doubt] for name, _, says, good, doubt in _MEASURES.values())]
 
 # %% ../../nbs/evaluation/05_report.ipynb #95db9562
-_ASKED = {"usefulness": "Does an inspection model gain?", "localization": "Does a segmenter gain?"}  # keys of report.json that are null where nobody asked
+_ASKED = {"usefulness": "Does an inspection model gain?", "localization": "Does a segmenter gain?"}  # null where nobody asked
 
-_FILE_KEYS = dict(real_baseline="floor", real_baseline_low="floor_low", real_baseline_high="floor_high", value_at_baseline_size="value_at_floor_size",
-                  n_baseline="n_floor", predicted="taken_for")  # report.json keeps the names that it had at first
+_FILE_KEYS = dict(  # report.json keeps the names that it had at first
+    real_baseline="floor",
+    real_baseline_low="floor_low",
+    real_baseline_high="floor_high",
+    value_at_baseline_size="value_at_floor_size",
+    n_baseline="n_floor",
+    predicted="taken_for",
+)
 
 
 def _renamed(part, names):
     "The measures of all images or of a class, with other keys."
-    return {names.get(key, key): {names.get(k, k): v for k, v in found.items()} if isinstance(found, dict) and "value" in found else found for key, found in part.items()}
+
+    def inner(found):
+        return {names.get(key, key): value for key, value in found.items()} if isinstance(found, dict) and "value" in found else found
+
+    return {names.get(key, key): inner(found) for key, found in part.items()}
 
 
 @dataclass
 class Report:
     "What was measured, the images it was measured on, and the sections that others handed in."
+
     verdict: str  # one or two sentences
     grade: str  # one of evaluator.GRADES
     n_real: int  # real images
@@ -139,7 +160,7 @@ class Report:
     features: str  # name of the feature network
     measures: dict  # kid, fid ... -> value, low, high, real_baseline and more
     per_class: dict  # class name -> n_real, n_fake, predicted (class name -> count), and every measure
-    confusion: dict  # classes, and counts: a row for each class asked for, a column for each given
+    confusion: dict  # classes, and counts: a row for each class asked for, a column for each predicted
     notes: list = field(default_factory=list)  # when not to trust a number
     sets: dict = field(default_factory=dict)  # real and fake: where they lie
     sections: list = field(default_factory=list)  # of Section, handed in; the first is read first, before the measures
@@ -155,10 +176,10 @@ class Report:
 
     def to_dict(self) -> dict:
         "The report as report.json holds it."
-        plain = {k: v for k, v in vars(self).items() if k not in ("images", "worst", "measures", "sections")}
-        handed = {section.key: section.payload for section in self.sections if section.key}
-        plain["per_class"] = {name: _renamed(part, _FILE_KEYS) for name, part in self.per_class.items()}
-        return plain | dict.fromkeys(_ASKED) | handed | _renamed(self.measures, _FILE_KEYS) | dict(sections=[section.to_dict() for section in self.sections])
+        found = {k: v for k, v in vars(self).items() if k not in ("images", "worst", "measures", "sections")}
+        found["per_class"] = {name: _renamed(part, _FILE_KEYS) for name, part in self.per_class.items()}
+        found |= dict.fromkeys(_ASKED) | {section.key: section.payload for section in self.sections if section.key}
+        return found | _renamed(self.measures, _FILE_KEYS) | dict(sections=[section.to_dict() for section in self.sections])
 
     def _repr_markdown_(self):
         return _markdown(self)
@@ -172,29 +193,36 @@ def total_rows(
     for key, (name, is_share, _, good, _) in _MEASURES.items():
         m, show = report[key], percent if is_share else number
         low_high = "n/a" if m["low"] is None else f"{show(m['low'])} to {show(m['high'])}"
-        rows.append([name, show(m["value"]), low_high, show(m["real_baseline"]), show(m["value_at_baseline_size"]) if "value_at_baseline_size" in m else "-", good])
+        at_size = show(m["value_at_baseline_size"]) if "value_at_baseline_size" in m else "-"
+        rows.append([name, show(m["value"]), low_high, show(m["real_baseline"]), at_size, good])
     return rows
 
 # %% ../../nbs/evaluation/05_report.ipynb #3e8063c6
 def _class_rows(report):
-    rows = [["class", "real", "generated", "class accuracy", "unseen real", "memorized", "sharpness", "KID", "KID real against real", "coverage", "mostly taken for"]]
+    heads = (
+        "class, real, generated, class accuracy, unseen real, memorized, sharpness, KID, KID real against real, coverage, mostly taken for"
+    )
+    rows = [heads.split(", ")]
     for name, c in report.per_class.items():
         a, k, n = c["class_accuracy"], c["kid"], c["n_fake"]
         interval = f" ({percent(a['low'])} to {percent(a['high'])})" if n else ""
-        rows.append([name, str(c["n_real"]), str(n), percent(a["value"]) + interval, percent(a["real_baseline"]), percent(c["memorized"]["value"]), number(c["sharpness"]["value"], n),
-                     number(k["value"], n), number(k["real_baseline"], c["n_real"]), percent(c["coverage"]["value"]), next(iter(c["predicted"]), "n/a")])
+        shares = [percent(a["value"]) + interval, percent(a["real_baseline"]), percent(c["memorized"]["value"])]
+        numbers = [number(c["sharpness"]["value"], n), number(k["value"], n), number(k["real_baseline"], c["n_real"])]
+        rows.append([name, str(c["n_real"]), str(n), *shares, *numbers, percent(c["coverage"]["value"]), next(iter(c["predicted"]), "n/a")])
     return rows
 
 
 def _confusion_rows(report):
     classes = report.confusion["classes"]
-    return [["asked for / taken for", *classes], *([name, *map(str, row)] for name, row in zip(classes, report.confusion["counts"]))]
+    counts = [[name, *map(str, row)] for name, row in zip(classes, report.confusion["counts"])]
+    return [["asked for / taken for", *classes], *counts]
 
 
 def _tables(report):
     "The report's own parts in words, in reading order."
-    return [Section("", rows=total_rows(report)), Section("Per class", rows=_class_rows(report)), Section("Confusion matrix", rows=_confusion_rows(report)),
-            Section("When not to trust this", report.notes), Section("What the measures say", rows=_meaning_rows())]
+    tables = {"": total_rows(report), "Per class": _class_rows(report), "Confusion matrix": _confusion_rows(report)}
+    sections = [Section(title, rows=rows) for title, rows in tables.items()]
+    return [*sections, Section("When not to trust this", report.notes), Section("What the measures say", rows=_meaning_rows())]
 
 # %% ../../nbs/evaluation/05_report.ipynb #298d99c6
 def contact_sheet(
@@ -227,13 +255,13 @@ def _accuracy_chart(report):
     figure = Figure(figsize=(9, 3), dpi=90, layout="constrained")
     axes = figure.subplots()
     rows = [part["class_accuracy"] for part in report.per_class.values()]
-    values = [row["value"] or 0. for row in rows]
-    below = [value - (row["low"] or 0.) if row["value"] is not None else 0 for value, row in zip(values, rows)]
+    values = [row["value"] or 0.0 for row in rows]
+    below = [value - (row["low"] or 0.0) if row["value"] is not None else 0 for value, row in zip(values, rows)]
     above = [(row["high"] or value) - value for value, row in zip(values, rows)]
     axes.bar(range(len(rows)), values, yerr=[below, above], capsize=3, color="#4c78a8", label="generated")
     reached = [float("nan") if row["real_baseline"] is None else row["real_baseline"] for row in rows]
     axes.scatter(range(len(rows)), reached, marker="_", s=400, color="k", label="unseen real", zorder=3)
-    axes.axhline(1 / len(rows), color="grey", lw=.8, ls=":", label="chance")
+    axes.axhline(1 / len(rows), color="grey", lw=0.8, ls=":", label="chance")
     axes.set_xticks(range(len(rows)), list(report.per_class), rotation=25, ha="right")
     axes.set_ylabel("class accuracy")
     axes.set_ylim(0, 1.05)
@@ -243,13 +271,19 @@ def _accuracy_chart(report):
     return Image.open(buffer)
 
 # %% ../../nbs/evaluation/05_report.ipynb #bb669afa
-_STYLE = """body{font:16px sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse;margin:1em 0;font-size:.85em}
-td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}th{background:#f3f3f3}img{max-width:100%}.verdict{font-size:1.2em;font-weight:bold}"""
+_STYLE = (
+    "body{font:16px sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:1em 0;font-size:.85em}\n"
+    "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}th{background:#f3f3f3}img{max-width:100%}"
+    ".verdict{font-size:1.2em;font-weight:bold}"
+)
 
 
 def _compared(report):
-    return (f"{report.n_real} real images ({report.sets['real']}) and {report.n_fake} generated ones, features: {report.features}. "
-            "Value at that size: the generated images measured in as small a number as real against real, so that the two can be compared.")
+    return (
+        f"{report.n_real} real images ({report.sets['real']}) and {report.n_fake} generated ones, features: {report.features}. "
+        "Value at that size: the generated images measured in as small a number as real against real, so that the two can be compared."
+    )
 
 
 def _markdown(report):
@@ -259,10 +293,11 @@ def _markdown(report):
 
 def _page(report, pictures):
     "One page that opens offline; its pictures are sections of their own."
-    head = f"<h1>Report on {html.escape(report.sets['fake'])}</h1><p class=\"verdict\">{html.escape(report.verdict)}</p><p>{html.escape(_compared(report))}</p>"
+    fake, verdict, compared = map(html.escape, (report.sets["fake"], report.verdict, _compared(report)))
     measures, *rest = _tables(report)
-    body = head + "".join(section.html() for section in [*report.sections, measures, *pictures, *rest])
-    return f"<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Report</title><style>{_STYLE}</style>{body}</html>\n"
+    body = f'<h1>Report on {fake}</h1><p class="verdict">{verdict}</p><p>{compared}</p>'
+    body += "".join(section.html() for section in [*report.sections, measures, *pictures, *rest])
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Report</title><style>{_STYLE}</style>{body}</html>\n'
 
 
 def _picture_sections(report, sheet, curves):
@@ -287,6 +322,15 @@ def write_report(
     write_atomically(out / "report.html", _page(report, _picture_sections(report, sheet, curves)))
     return out
 
+# %% ../../nbs/evaluation/05_report.ipynb #f9e645f5
+def report_lines(
+    out: Path,  # folder that `write_report` wrote
+) -> list[str]:
+    "The report's head, and where its files are."
+    head = (Path(out) / "report.md").read_text(encoding="utf-8").partition("## Per class")[0].strip()
+    files = [Path(out) / name for name in ("contact_sheet.png", "report.html", "report.json")]
+    return [head, "", *(f"{path.stem}: {path}" for path in files if path.exists())]
+
 # %% ../../nbs/evaluation/05_report.ipynb #ab4f86aa
 def load_report(
     folder: Path,  # that `write_report` wrote
@@ -306,6 +350,7 @@ def _loaded_sections(found):
     "Take the sections out of what was read."
     kept = found.pop("sections", None)
     if kept is None:
-        kept = [dict(title=title, key=key, notes=[found[key]["verdict"], *found[key]["notes"]]) for key, title in _ASKED.items() if found.get(key)]
+        earlier = [(title, key, found[key]) for key, title in _ASKED.items() if found.get(key)]
+        kept = [dict(title=title, key=key, notes=[one["verdict"], *one["notes"]]) for title, key, one in earlier]
     payloads = {key: found.pop(key, None) for key in {*_ASKED, *(section["key"] for section in kept)}}
     return [Section(**section, payload=payloads.get(section["key"])) for section in kept]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SD15', 'TINY', 'check_torchvision', 'find_base', 'make_scheduler', 'Base', 'pixels_per_latent', 'native_size',
-           'make_base', 'load_base', 'scale_latents', 'unscale_latents', 'encode_posterior', 'encode_latents',
-           'decode_latents']
+           'base_name_of', 'make_base', 'load_base', 'scale_latents', 'unscale_latents', 'execution_device',
+           'encode_posterior', 'encode_latents', 'decode_latents']
 
 # %% ../../nbs/model/00_base.ipynb #43a05d20
 import inspect
@@ -40,6 +40,8 @@ from safetensors import SafetensorError  # noqa: E402
 # %% ../../nbs/model/00_base.ipynb #eb32bcac
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 TINY = Path(defect_lora.__file__).parent / "tiny"
+
+# %% ../../nbs/model/00_base.ipynb #f52c2247
 _ALIASES = {SD15: "sd15", "runwayml/stable-diffusion-v1-5": "sd15"}
 _PARTS = ("unet", "vae", "scheduler")
 
@@ -125,6 +127,14 @@ def native_size(
     "Pixels on a side that a base was trained at; a configuration that says nothing is taken for SD 1.5's 64 latents."
     return (unet.config.sample_size or 64) * pixels_per_latent(vae)
 
+# %% ../../nbs/model/00_base.ipynb #b45e0004
+def base_name_of(
+    unet: UNet2DConditionModel,
+) -> str:  # tiny, sd15, a folder or a Hub id; custom where it was never loaded
+    "What load_base finds a UNet's base by."
+    source = str(unet.config.get("_name_or_path") or "custom").removesuffix("/unet")
+    return "tiny" if source == str(TINY) else _ALIASES.get(source, source)
+
 # %% ../../nbs/model/00_base.ipynb #5e316b8b
 def make_base(
     unet: UNet2DConditionModel,
@@ -134,8 +144,7 @@ def make_base(
     reload_vae: Callable | None = None,  # loads the autoencoder again, where that is possible
 ) -> Base:  # frozen, in evaluation mode
     "A base model from parts that are loaded already. Raises InputError."
-    source = str(name or unet.config.get("_name_or_path") or "custom").removesuffix("/unet")
-    name = "tiny" if source == str(TINY) else _ALIASES.get(source, source)
+    source = str(name or base_name_of(unet))
     wants, latent = unet.config, vae.config.latent_channels
     if wants.addition_embed_type or not isinstance(wants.cross_attention_dim, int):
         raise InputError(f"{source}: its UNet wants more than prompt embeddings; use a model of Stable Diffusion 1.x's kind")
@@ -143,7 +152,7 @@ def make_base(
         raise InputError(f"{source}: its UNet takes {wants.in_channels} channels and its autoencoder makes {latent}; "
                          "use a text-to-image model, not one for inpainting")
     unet, vae = (part.eval().requires_grad_(False) for part in (unet, vae))
-    return Base(name, unet, vae, make_scheduler(scheduler.config, "DDIMScheduler"), native_size(unet, vae), source, reload_vae)
+    return Base(source, unet, vae, make_scheduler(scheduler.config, "DDIMScheduler"), native_size(unet, vae), source, reload_vae)
 
 # %% ../../nbs/model/00_base.ipynb #00449abd
 def load_base(
@@ -188,18 +197,20 @@ def unscale_latents(
     "From what the UNet makes to what the autoencoder decodes."
     return latents / vae_config.scaling_factor + (vae_config.shift_factor or 0.0)
 
+# %% ../../nbs/model/00_base.ipynb #b45e0002
+def execution_device(
+    module: torch.nn.Module,
+) -> torch.device:
+    "Where a module computes, though accelerate may keep it elsewhere until then."
+    return torch.device(getattr(getattr(module, "_hf_hook", None), "execution_device", None) or module.device)
+
 # %% ../../nbs/model/00_base.ipynb #e31d7b97
 def encode_posterior(
     vae: AutoencoderKL,
     pixels: torch.Tensor,  # (n, 3, height, width) in -1..1
 ):  # diffusers' DiagonalGaussianDistribution, not scaled
     "What an autoencoder says of images, on its own device and in its own precision."
-    return vae.encode(pixels.to(_device_of(vae), vae.dtype)).latent_dist
-
-
-def _device_of(module):
-    "Where a module computes, though accelerate may keep it elsewhere until then."
-    return getattr(getattr(module, "_hf_hook", None), "execution_device", None) or module.device
+    return vae.encode(pixels.to(execution_device(vae), vae.dtype)).latent_dist
 
 # %% ../../nbs/model/00_base.ipynb #2482ac54
 def encode_latents(
@@ -215,4 +226,4 @@ def decode_latents(
     latents: torch.Tensor,  # (n, channels, h, w), as the UNet makes them
 ) -> torch.Tensor:  # (n, 3, height, width), about -1..1
     "What latents look like."
-    return vae.decode(unscale_latents(latents.to(_device_of(vae), vae.dtype), vae.config), return_dict=False)[0]
+    return vae.decode(unscale_latents(latents.to(execution_device(vae), vae.dtype), vae.config), return_dict=False)[0]

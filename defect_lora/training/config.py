@@ -69,7 +69,7 @@ def scale_phases(
         done += phase.epochs
         earliest, latest = (ends[-1] if ends else 0) + 1, epochs - (len(phases) - number)
         ends.append(min(max(round(epochs * done / total), earliest), latest))
-    return [replace(phase, epochs=end - start) for phase, start, end in zip(phases, [0] + ends, ends)]
+    return [replace(phase, epochs=end - start) for phase, start, end in zip(phases, [0, *ends], ends, strict=False)]
 
 # %% ../../nbs/training/00_config.ipynb #ac6e1769
 def document_phases() -> list:
@@ -153,7 +153,7 @@ class WatchingOptions:
     patience: int = 20  # epochs without a better FID after which training stops; 0 = it never stops early
     num_inference_steps: int = 50  # DDIM steps of a sample
     guidance_scale: float = 7.5  # of a sample
-    init_latents: Literal["noise", "mean"] = "noise"  # where generation starts: noise, or the mean of the class's photographs under it
+    init_latents: Literal["noise", "mean"] = "noise"  # generation starts from noise, or from the mean of the class's photographs under noise
     tracker: str | None = None  # tensorboard, or another that accelerate knows
 
 # %% ../../nbs/training/00_config.ipynb #5cc3dc7d

@@ -131,6 +131,10 @@ class MaskCanvas(anywidget.AnyWidget):
         drawn = Image.open(io.BytesIO(base64.b64decode(self.drawn.partition(",")[2]))).convert("RGBA")
         return np.asarray(drawn.getchannel("A").resize(size, Image.BOX)) > 127
 
+    def static_html(self) -> str:
+        "The photograph, for `panel.static_html`."
+        return f"<img src='{self.photo}'>"
+
 
 def _enlarged(image, side):
     return image.resize(size_within(image.size, side), Image.BICUBIC)

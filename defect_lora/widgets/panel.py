@@ -118,13 +118,13 @@ def static_html(
         caption = f"<figcaption>{html.escape(widget.button.description)}</figcaption>"
         return f"<figure style='margin:2px'>{_static_picture(widget.picture, side)}{caption}</figure>"
     if isinstance(widget, ipywidgets.Box):
-        flow = "row wrap" if isinstance(widget, ipywidgets.HBox) else "column"
-        return f"<div style='display:flex;flex-flow:{flow};gap:4px'>{''.join(static_html(child, side) for child in widget.children)}</div>"
+        style = f"display:flex;flex-flow:{'row wrap' if isinstance(widget, ipywidgets.HBox) else 'column'};align-items:flex-start;gap:4px"
+        return f"<div style='{style}'>{''.join(static_html(child, side) for child in widget.children)}</div>"
     if isinstance(widget, ipywidgets.HTML):
         return f"<div>{widget.value}</div>"
     if isinstance(widget, ipywidgets.Image):
         return _static_picture(widget.value, side)
-    return _static_field(widget)
+    return widget.static_html() if hasattr(widget, "static_html") else _static_field(widget)
 
 
 def _static_picture(data, side):
@@ -135,12 +135,12 @@ def _static_picture(data, side):
 
 def _static_field(widget):
     "A button, or a field with its value."
-    words, value = html.escape(getattr(widget, "description", "")), getattr(widget, "value", None)
+    words, value = html.escape(getattr(widget, "description", "")), getattr(widget, "label", getattr(widget, "value", None))
     if isinstance(widget, (ipywidgets.IntProgress, ipywidgets.FloatProgress)):
         return f"<progress value='{value}' max='{widget.max}'></progress>"
     if isinstance(widget, ipywidgets.Button):
         return f"<button{' disabled' * widget.disabled}>{words}</button>"
-    return "" if value is None else f"<div>{words}: <code>{html.escape(str(value))}</code></div>"
+    return "" if value is None else f"<div>{words + ': ' * bool(words)}<code>{html.escape(str(value))}</code></div>"
 
 # %% ../../nbs/widgets/00_panel.ipynb #ece28ded
 class Panel(ipywidgets.VBox):
