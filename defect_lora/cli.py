@@ -186,13 +186,13 @@ def _best(trainer):
     lines = [reason] if reason else []
     if row:
         fid = f"FID {row['fid']['value']:.1f} with {row['features']} features"
-        lines.insert(0, f"best: {trainer.out / 'best'} (after epoch {row['epoch']}, {fid})")
+        lines.insert(0, f"best: {trainer.folder.path / 'best'} (after epoch {row['epoch']}, {fid})")
     return lines
 
 
 def _say_plan(trainer):
     counts, config = trainer.model.count_parameters(), trainer.config
-    _say(f"{len(trainer.dataset)} images of {len(trainer.classes)} classes at {trainer.size} px; "
+    _say(f"{len(trainer.data)} images of {len(trainer.data.classes)} classes at {trainer.size} px; "
          f"base {config.base}, recipe {config.recipe}: {config.epochs} epochs, "
          f"{len(trainer.plan)} steps of {config.effective_batch} images on {trainer.accelerator.device}, "
          f"mixed precision {trainer.accelerator.mixed_precision}")
