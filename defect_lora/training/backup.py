@@ -88,6 +88,7 @@ def _copy(path, target):
 # %% ../../nbs/training/04_backup.ipynb #187e4af7
 class Backup:
     "Keeps a copy of a run's finished files in a second folder."
+
     def __init__(
         self,
         run: Path,

@@ -57,7 +57,7 @@ def _write_part(part, tensors, state, texts):
         write_atomically(part / name, text)
     write_atomically(part / COMPLETE, json.dumps({path.name: file_sha256(path) for path in sorted(part.iterdir())}, indent=2))
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #66657f43
 def disk_error(
     error: Exception,  # of a file that could not be written
     folder: Path,  # RUN/checkpoints
@@ -71,7 +71,7 @@ def disk_error(
         return OSError(number, f"the run could not be written: {os.strerror(number)} ({room}; {left})", str(folder))
     return OSError(number, f"the run could not be written: {os.strerror(number)}", str(folder))
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #e986cda8
 def remove_folder(
     folder: Path,
 ) -> None:
@@ -89,14 +89,14 @@ def step_of(
     "The optimizer steps that a checkpoint's name tells."
     return int(Path(checkpoint).name.removeprefix("step_"))
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #837b91fe
 def list_checkpoints(
     folder: Path,  # RUN/checkpoints
 ) -> list:
     "The checkpoints of a run, the oldest first; whether they are whole, `load_checkpoint` says."
     return sorted((path for path in Path(folder).glob("step_*") if path.is_dir() and path.name[5:].isdigit()), key=step_of)
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #cfb344e2
 _LEFT_BEHIND = re.compile(r"\.(step_\d+|best|model)\.(part|gone|old)|\.[0-9a-f]{32}\.tmp")
 
 
@@ -140,7 +140,7 @@ def _check_whole(folder):
         if file_sha256(folder / name) != expected:
             raise ValueError(f"{name} has changed since it was written")
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #78081e1b
 def is_whole(
     folder: Path,  # one checkpoint
 ) -> bool:
@@ -151,7 +151,7 @@ def is_whole(
         return False
     return True
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #8eabe204
 def last_checkpoint(
     folder: Path,  # RUN/checkpoints
     device: torch.device | str = "cpu",
@@ -164,7 +164,7 @@ def last_checkpoint(
             log.warning("%s; trying the one before it", error)
     return None
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #4f19dd12
 def quarantine(
     folder: Path,  # RUN/checkpoints
 ) -> list:  # of the hidden folders that damaged ones are in, now and before
@@ -184,6 +184,7 @@ _HELD = {}  # resolved run folder -> [open file, how many hold it]: a process ha
 
 class _RunLock:
     "A run that this process holds, until `close`."
+
     def __init__(
         self,
         folder: Path,
@@ -216,6 +217,7 @@ def _locked_file(folder):
     file = open(folder / ".lock", "a+")
     try:
         import fcntl
+
         _patiently(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
         file.seek(0)
@@ -237,13 +239,14 @@ def _patiently(take, times=10):
         time.sleep(0.02)
     return take()
 
-
+# %% ../../nbs/training/03_checkpoints.ipynb #7e3e1587
 def is_training(
     folder: Path,  # RUN
 ) -> bool | None:  # None where the file system knows no locks, or the folder is none of a run
     "Whether a process, this one or another, trains in a run now. Nothing is written."
     try:
         import fcntl
+
         with open(Path(folder) / ".lock", "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -21,6 +21,7 @@ from ..model.scopes import SCOPES
 @dataclass(frozen=True)
 class Phase:
     "One row of a training plan."
+
     name: str  # what the progress bar shows
     epochs: int  # passes over the images
     lr: float  # the learning rate before warm-up and decay shape it
@@ -103,6 +104,7 @@ def current_names(
 @dataclass
 class DataOptions:
     "What is learned from."
+
     data: str = ""  # folder of the data set
     category: str | None = None  # product, where the folder holds several
     per_class: int | None = 10  # images per class, the first by name; none = all
@@ -114,6 +116,7 @@ class DataOptions:
 @dataclass
 class ModelOptions:
     "What learns."
+
     base: str = "sd15"  # base model: sd15, tiny, a folder or a Hub id
     rank: int = 8  # of the adapters
     alpha: float = 16  # the adapters are scaled by alpha / rank
@@ -126,6 +129,7 @@ class ModelOptions:
 @dataclass
 class ScheduleOptions:
     "How it learns."
+
     phases: list[Phase] = field(default_factory=document_phases)  # rows of name:epochs:lr:scope
     embedding_lr_scale: float = 1.0  # the class embedding learns this many times faster
     weight_decay: float = 0.01  # AdamW's, for the adapters
@@ -145,6 +149,7 @@ class ScheduleOptions:
 @dataclass
 class WatchingOptions:
     "How it is watched; none of this changes what is learned, but where it stops."
+
     sample_every: int = 5  # epochs between sample grids; 0 = none
     samples_per_class: int = 2  # images of each class in a grid
     evaluate_every: int = 10  # epochs between evaluations, which compare samples with the real images; 0 = none
@@ -153,13 +158,16 @@ class WatchingOptions:
     patience: int = 20  # epochs without a better FID after which training stops; 0 = it never stops early
     num_inference_steps: int = 50  # DDIM steps of a sample
     guidance_scale: float = 7.5  # of a sample
-    init_latents: Literal["noise", "mean"] = "noise"  # generation starts from noise, or from the mean of the class's photographs under noise
+    init_latents: Literal["noise", "mean"] = (
+        "noise"  # generation starts from noise, or from the mean of the class's photographs under noise
+    )
     tracker: str | None = None  # tensorboard, or another that accelerate knows
 
 # %% ../../nbs/training/00_config.ipynb #5cc3dc7d
 @dataclass
 class SavingOptions:
     "What is kept."
+
     checkpointing_steps: int = 50  # optimizer steps between checkpoints
     checkpoints_total_limit: int = 2  # the newest are kept, and the best
     backup: str | None = None  # second folder, such as one on a mounted Drive, that gets a copy of finished checkpoints and samples
@@ -168,6 +176,7 @@ class SavingOptions:
 @dataclass
 class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions, DataOptions):  # fields stand in the order of their groups
     "Every setting of a training run; the defaults are the document's."
+
     recipe: str = "document"  # the recipe this configuration started from
 
     def __post_init__(self):
@@ -217,10 +226,27 @@ class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions,
             raise InputError(f"{path} is not a configuration of this version: {error}") from None
 
 # %% ../../nbs/training/00_config.ipynb #ab4bd9fc
-_AT_LEAST_ONE = ("rank", "tokens", "batch_size", "gradient_accumulation_steps", "samples_per_class", "evaluate_per_class",
-                 "num_inference_steps", "checkpointing_steps", "checkpoints_total_limit")
-_NOT_NEGATIVE = ("alpha", "weight_decay", "warmup_steps", "sample_every", "evaluate_every", "held_out_per_class", "patience",
-                 "embedding_lr_scale")
+_AT_LEAST_ONE = (
+    "rank",
+    "tokens",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "samples_per_class",
+    "evaluate_per_class",
+    "num_inference_steps",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+)
+_NOT_NEGATIVE = (
+    "alpha",
+    "weight_decay",
+    "warmup_steps",
+    "sample_every",
+    "evaluate_every",
+    "held_out_per_class",
+    "patience",
+    "embedding_lr_scale",
+)
 _SHARES = ("dropout", "conditioning_dropout", "decay_from")
 
 
@@ -253,19 +279,51 @@ def _document(base):
 
 
 def _tuned(base):
-    common = dict(target_modules="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False,
-                  sample_every=25, evaluate_every=25, patience=50)
+    common = dict(
+        target_modules="all",
+        rank=32,
+        alpha=32,
+        warmup_steps=20,
+        decay_from=0.5,
+        mask_weight=2.0,
+        flip=False,
+        sample_every=25,
+        evaluate_every=25,
+        patience=50,
+    )
     if base != "tiny":
         return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")])
-    return common | dict(phases=[Phase("all adapters", 400, 2.5e-3, "all")], embedding_lr_scale=3.0, sample_every=100,
-                         evaluate_every=100, patience=0, num_inference_steps=25, guidance_scale=2.0, gradient_checkpointing=False)
+    return common | dict(
+        phases=[Phase("all adapters", 400, 2.5e-3, "all")],
+        embedding_lr_scale=3.0,
+        sample_every=100,
+        evaluate_every=100,
+        patience=0,
+        num_inference_steps=25,
+        guidance_scale=2.0,
+        gradient_checkpointing=False,
+    )
 
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base's name that returns the fields it changes
 
 # %% ../../nbs/training/00_config.ipynb #50a224e3
-_OBSERVING = ("data", "sample_every", "samples_per_class", "evaluate_every", "evaluate_per_class", "held_out_per_class", "patience",
-              "num_inference_steps", "guidance_scale", "checkpointing_steps", "checkpoints_total_limit", "backup", "tracker", "recipe")
+_OBSERVING = (
+    "data",
+    "sample_every",
+    "samples_per_class",
+    "evaluate_every",
+    "evaluate_per_class",
+    "held_out_per_class",
+    "patience",
+    "num_inference_steps",
+    "guidance_scale",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "backup",
+    "tracker",
+    "recipe",
+)
 
 
 def differences(
@@ -284,6 +342,7 @@ def _short(value):
 @dataclass(frozen=True)
 class PlannedStep:
     "What one optimizer step does."
+
     step: int  # from 0
     epoch: int  # from 1
     phase: Phase

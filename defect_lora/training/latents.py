@@ -65,6 +65,7 @@ def seeded(
 @dataclass
 class Moments:
     "What the autoencoder says of each image, and of the image flipped left for right."
+
     mean: torch.Tensor  # (n, 2, channels, h, w): the image, and flipped
     std: torch.Tensor  # the same shape
     masks: torch.Tensor  # (n, 2, h, w): 1 where the data set's mask marks any of a latent's pixels, else 0
@@ -103,6 +104,7 @@ class Moments:
 # %% ../../nbs/training/01_latents.ipynb #e5b3c076
 class ImageEncoder:
     "An autoencoder that remembers on disk what it has encoded; it goes to the device when something new comes."
+
     def __init__(
         self,
         vae,  # the base's autoencoder
@@ -172,6 +174,7 @@ def _latent_mask(mask, size):
 @dataclass
 class Batch:
     "Everything random of one optimizer step; all tensors have the same length."
+
     latents: torch.Tensor  # (batch, channels, h, w), scaled
     noise: torch.Tensor  # the same shape
     timesteps: torch.Tensor  # (batch,)
@@ -277,7 +280,7 @@ class LatentDataset:
         planned: PlannedStep,
     ) -> Batch:
         "A planned step's batch, a function of the seed and the step."
-        indexes = self.order(planned.epoch)[planned.first:planned.last]
+        indexes = self.order(planned.epoch)[planned.first : planned.last]
         if self.augmented:
             moments = self._encode((self.read(int(i), planned.epoch) for i in indexes))
         else:
@@ -305,7 +308,7 @@ class LatentDataset:
             return []
         rest = self.dataset.holdout()
         by_class = [[i for i, sample in enumerate(rest.samples) if sample.label == label] for label in range(len(self.classes))]
-        return torch.utils.data.Subset(rest, [i for found in by_class for i in found[:config.held_out_per_class]])
+        return torch.utils.data.Subset(rest, [i for found in by_class for i in found[: config.held_out_per_class]])
 
     def _encode(self, items, count=0):
         encoder = ImageEncoder(self.base.restore_vae(self.device), self.device, keep=not self.augmented)
@@ -314,8 +317,10 @@ class LatentDataset:
     def _check_fixed(self):
         for index in range(0 if self.augmented else min(8, len(self))):
             if not torch.equal(self.read(index)["pixel_values"], self.read(index)["pixel_values"]):
-                raise InputError("the data set's images are different each time that they are read, so a run could not be resumed; give it "
-                                 "a method set_epoch(epoch), and take random numbers from torch, numpy or random, which are seeded for each")
+                raise InputError(
+                    "the data set's images are different each time that they are read, so a run could not be resumed; give it "
+                    "a method set_epoch(epoch), and take random numbers from torch, numpy or random, which are seeded for each"
+                )
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def read_metrics(
                 rows.append(json.loads(line))
     return [row for row in rows if step is None or row.get("step", 0) <= step]
 
-
+# %% ../../nbs/training/05_metrics.ipynb #a4bf6e73
 def write_metrics(
     path: Path,
     rows: list,
@@ -36,14 +36,14 @@ def write_metrics(
     "Replace a metrics file, whole."
     write_atomically(path, as_lines(rows))
 
-
+# %% ../../nbs/training/05_metrics.ipynb #e85d97f8
 def as_lines(
     rows: list,
 ) -> str:
     "Rows as they stand in the file."
     return "".join(json.dumps(row) + "\n" for row in rows)
 
-
+# %% ../../nbs/training/05_metrics.ipynb #8c858f78
 def losses(
     rows: list,
 ) -> list:  # (step, loss)
@@ -55,7 +55,7 @@ def _steps_of(rows):
     "The rows of optimizer steps."
     return [row for row in rows if "loss" in row and "validation" not in row]
 
-
+# %% ../../nbs/training/05_metrics.ipynb #991449af
 def validations(
     rows: list,
     kind: str = "evaluation",  # samples, loss or evaluation
@@ -70,6 +70,7 @@ _RECENT = 50  # steps
 @dataclass
 class Progress:
     "How far a run is."
+
     step: int  # optimizer steps done
     steps: int | None  # of the whole run; None until the first epoch has ended
     epoch: int  # of the latest step, from 1; 0 = none yet
@@ -78,7 +79,7 @@ class Progress:
     loss: float | None  # mean over the latest steps, the latest 50 at most
     seconds_left: float | None  # None while there is nothing to tell it from
 
-
+# %% ../../nbs/training/05_metrics.ipynb #d83baa57
 def progress_of(
     rows: list,
     epochs: int,  # of the run's configuration
@@ -106,7 +107,7 @@ def best_of(
     "The evaluation with the lowest FID so far."
     return min(validations(rows), key=lambda row: row["fid"]["value"], default=None)
 
-
+# %% ../../nbs/training/05_metrics.ipynb #641208d2
 def stop_reason(
     rows: list,
     epoch: int,  # that has ended
@@ -115,8 +116,10 @@ def stop_reason(
     "Why training ends before its plan does; None = it goes on."
     best = best_of(rows)
     if best and patience and epoch - best["epoch"] >= patience:
-        return (f"stopped after epoch {epoch}: FID has not improved for {epoch - best['epoch']} epochs; "
-                f"the best is {best['fid']['value']:.1f} after epoch {best['epoch']}")
+        return (
+            f"stopped after epoch {epoch}: FID has not improved for {epoch - best['epoch']} epochs; "
+            f"the best is {best['fid']['value']:.1f} after epoch {best['epoch']}"
+        )
 
 # %% ../../nbs/training/05_metrics.ipynb #4457bc95
 def overfitting(
@@ -130,8 +133,10 @@ def overfitting(
     since = _losses_between(rows, best["epoch"], judged[-1]["epoch"])
     if min(len(earlier), len(since)) < 2 or fmean(earlier) - fmean(since) <= 2 * (_error(earlier) ** 2 + _error(since) ** 2) ** 0.5:
         return None
-    return (f"overfitting: since epoch {best['epoch']} the loss fell from {fmean(earlier):.4f} to {fmean(since):.4f} while FID rose "
-            f"from {best['fid']['value']:.1f} to {judged[-1]['fid']['value']:.1f}; use the best model, or stop here{_held_out(rows, best)}")
+    return (
+        f"overfitting: since epoch {best['epoch']} the loss fell from {fmean(earlier):.4f} to {fmean(since):.4f} while FID rose "
+        f"from {best['fid']['value']:.1f} to {judged[-1]['fid']['value']:.1f}; use the best model, or stop here{_held_out(rows, best)}"
+    )
 
 
 def _losses_between(rows, first, last):
@@ -187,7 +192,7 @@ def _draw_losses(axis, rows):
     xs, ys = [x for x, _ in points], [y for _, y in points]
     width = max(1, len(ys) // 20)
     axis.plot(xs, ys, color="0.8", lw=0.7, label="loss of a step")
-    axis.plot(xs, [fmean(ys[max(0, i - width + 1):i + 1]) for i in range(len(ys))], color="C0", label=f"mean of {width}")
+    axis.plot(xs, [fmean(ys[max(0, i - width + 1) : i + 1]) for i in range(len(ys))], color="C0", label=f"mean of {width}")
     held = validations(rows, "loss")
     if held:
         axis.plot([row["epoch"] for row in held], [row["loss"] for row in held], "o-", color="C1", ms=3, label="on held-out images")

@@ -71,8 +71,10 @@ class RunFolder:
             self.backup = Backup(self.path, self.config.backup)
         if damaged and not list_checkpoints(self.checkpoints):
             names = ", ".join(path.name for path in damaged)
-            raise InputError(f"no checkpoint in {self.checkpoints} is whole (they are set aside there: {names}); "
-                             "to begin anew take another folder, or remove this one")
+            raise InputError(
+                f"no checkpoint in {self.checkpoints} is whole (they are set aside there: {names}); "
+                "to begin anew take another folder, or remove this one"
+            )
         self.config.save(self.path / "config.json")
         if self.config.tracker and not self.accelerator.trackers:
             values = {name: value if isinstance(value, (int, float)) else str(value) for name, value in asdict(self.config).items()}
@@ -127,8 +129,11 @@ class RunFolder:
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
         if self.accelerator.trackers:
-            numbers = {name: value["value"] if isinstance(value, dict) else value for name, value in row.items()
-                       if name not in ("step", "seconds") and isinstance(value, (int, float, dict))}
+            numbers = {
+                name: value["value"] if isinstance(value, dict) else value
+                for name, value in row.items()
+                if name not in ("step", "seconds") and isinstance(value, (int, float, dict))
+            }
             self.accelerator.log(numbers, step=row["step"])
 
     def trim(
@@ -162,9 +167,15 @@ class RunFolder:
             return None
         rows = self.rows(step)
         best = best_of(rows)
-        path = save_checkpoint(self.checkpoints, step, tensors, state | dict(best=best, config=asdict(self.config)),
-                               self.config.checkpoints_total_limit, also=(best_step or (best or {}).get("step"),),
-                               texts={"metrics.jsonl": as_lines(rows)})
+        path = save_checkpoint(
+            self.checkpoints,
+            step,
+            tensors,
+            state | dict(best=best, config=asdict(self.config)),
+            self.config.checkpoints_total_limit,
+            also=(best_step or (best or {}).get("step"),),
+            texts={"metrics.jsonl": as_lines(rows)},
+        )
         self.copy()
         return path
 
@@ -237,8 +248,10 @@ def _check_state(state, config, identity, path):
         raise InputError(f"{path / 'checkpoints'} holds a checkpoint of another version ({error}); take another folder") from None
     _check_same(config, before, f"{path / 'checkpoints'} holds a checkpoint")
     if (was["classes"], was["images"]) != (identity["classes"], identity["images"]):
-        raise InputError(f"{path} was begun with {was['images']} images of {', '.join(was['classes'])}; the data set now has "
-                         f"{identity['images']} of {', '.join(identity['classes'])}; take another folder, or the old data")
+        raise InputError(
+            f"{path} was begun with {was['images']} images of {', '.join(was['classes'])}; the data set now has "
+            f"{identity['images']} of {', '.join(identity['classes'])}; take another folder, or the old data"
+        )
     if was["digest"] != identity["digest"]:
         raise InputError(f"{path} was begun with other images of the same names and number; take another folder, or the old data")
     if state.get("given") != identity.get("given"):
