@@ -135,12 +135,12 @@ def _static_picture(data, side):
 
 def _static_field(widget):
     "A button, or a field with its value."
-    words, value = html.escape(getattr(widget, "description", "")), getattr(widget, "value", None)
+    words, value = html.escape(getattr(widget, "description", "")), getattr(widget, "label", getattr(widget, "value", None))
     if isinstance(widget, (ipywidgets.IntProgress, ipywidgets.FloatProgress)):
         return f"<progress value='{value}' max='{widget.max}'></progress>"
     if isinstance(widget, ipywidgets.Button):
         return f"<button{' disabled' * widget.disabled}>{words}</button>"
-    return "" if value is None else f"<div>{words}: <code>{html.escape(str(value))}</code></div>"
+    return "" if value is None else f"<div>{words + ': ' * bool(words)}<code>{html.escape(str(value))}</code></div>"
 
 # %% ../../nbs/widgets/00_panel.ipynb #ece28ded
 class Panel(ipywidgets.VBox):
