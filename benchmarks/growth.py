@@ -37,15 +37,17 @@ def timed(work):
 def measure(base, folder, images, classes, size, batch, steps=4):
     "A row of the table."
     from defect_lora.training.config import Phase, TrainConfig
+    from defect_lora.training.latents import LatentDataset
     from defect_lora.training.trainer import Trainer
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
     data = write_folders(folder / "data", max(images, 2 * classes), classes)
-    config = TrainConfig(data=str(data), base=base, size=size, per_class=None, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, gradient_accumulation_steps=1,
-                         gradient_checkpointing=False, fit_memory=False, sample_every=0, evaluate_every=0)
+    config = TrainConfig(data=str(data), base=base, size=size, per_class=None, phases=[Phase("all", 100, 1e-4, "all")],
+                         batch_size=batch, gradient_accumulation_steps=1, gradient_checkpointing=False, fit_memory=False, sample_every=0, evaluate_every=0)
     trainer = Trainer(config, folder / "run")
-    encode, cached = timed(trainer._encode), timed(trainer._encode)
-    kept = trainer._cost(batch, False).memory
+    again = LatentDataset(trainer.data.dataset, trainer.base, config)
+    encode, cached = timed(trainer.data.prepare), timed(again.prepare)
+    kept = trainer.measure_pass(batch).memory
     step = median(timed(lambda: trainer.train_step(trainer.plan[number])) for number in range(steps))
     draw = timed(lambda: trainer.pipeline([0], num_inference_steps=10, guidance_scale=2.0, seeds=[0], progress=False))
     return dict(encode=encode, cached=cached, step=step, kept=kept / 2**20, draw=draw, parameters=trainer.model.count_parameters()["trainable"])

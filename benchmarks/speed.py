@@ -162,7 +162,7 @@ def our_trainer(folder, size, batch):
     config = TrainConfig(data=str(folder / "data"), base=str(folder), size=size, per_class=4, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, gradient_accumulation_steps=1,
                          fit_memory=False, gradient_checkpointing=False, sample_every=0, evaluate_every=0, dropout=0.0)
     trainer = Trainer(config, folder / "run")
-    trainer._encode()
+    trainer.data.prepare()
     return trainer
 
 
@@ -177,20 +177,20 @@ def training(folder, size, batch, variant):
 def training_gate(folder, size, batch):
     "The largest difference of loss and of gradients, as shares of the loss and of the largest gradient: same adapters, noise, timesteps, latents, condition."
     stock, trainer = StockTraining(folder, size, batch, False), our_trainer(folder, size, batch)
-    trainer._enter(trainer.plan[0].phase)
-    drawn = trainer._draw(trainer.plan[0]).take(slice(None), trainer.accelerator.device)
-    drawn.keep.fill_(1)
+    trainer.enter(trainer.plan[0].phase)
+    inputs = trainer.data.batch(trainer.plan[0]).take(slice(None), trainer.accelerator.device)
+    inputs.keep.fill_(1)
     theirs, ours = ({n: p for n, p in unet.named_parameters() if ".lora_" in n} for unet in (stock.unet, trainer.model.unet))
     generator = torch.Generator().manual_seed(1)
     for name, parameter in theirs.items():
         parameter.data.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
         ours[name].data.copy_(parameter.data)
-    embeds = trainer.model.prompt_embeds(drawn.class_labels).detach()
+    embeds = trainer.model.prompt_embeds(inputs.class_labels).detach()
     from defect_lora.training.latents import diffusion_loss
 
     with trainer.accelerator.autocast():
-        our_loss = diffusion_loss(trainer.model, trainer.scheduler, drawn).mean()
-    their_loss = stock.loss(drawn.latents.to(stock.unet.dtype), drawn.noise.to(stock.unet.dtype), drawn.timesteps, embeds)
+        our_loss = diffusion_loss(trainer.model, trainer.data.scheduler, inputs).mean()
+    their_loss = stock.loss(inputs.latents.to(stock.unet.dtype), inputs.noise.to(stock.unet.dtype), inputs.timesteps, embeds)
     our_loss.backward()
     their_loss.backward()
     largest = max(p.grad.abs().max() for p in theirs.values())

@@ -1,9 +1,9 @@
 """Kills a training run again and again and looks whether it notices: `python benchmarks/survival.py [--kills N] [--seed S] [--out FILE]`.
 
-A run on the tiny base (nine classes, 64 px; samples, evaluations, early bests and a mirror on the way) is trained once without disturbance. Then the same
+A run on the tiny base (nine classes, 64 px; samples, evaluations, early bests and a backup on the way) is trained once without disturbance. Then the same
 run is trained in other folders, and its process is killed with SIGKILL: at a random instant, or at a random one of its file operations, so that saves are hit
 from the inside. It is started again with the same call until it ends, killed on the way as often as it happens. Every tensor of the last checkpoint (weights and the
-optimizer's memory), every loss, the model, the best model, every picture and the mirror's copies must equal the undisturbed run's.
+optimizer's memory), every loss, the model, the best model, every picture and the backup's copies must equal the undisturbed run's.
 
 The instants follow from --seed; where exactly a process is at that instant does not. The last line is `N kills, M different`; M counts files and tensors.
 """
@@ -30,12 +30,13 @@ from defect_lora.training.metrics import losses, read_metrics, validations
 from defect_lora.training.trainer import Trainer
 
 
-def make_config(folder, mirror):
+def make_config(folder, backup):
     "Twelve steps that save, sample, evaluate and keep a best."
     phases = [Phase("learn classes", 2, 1e-3, "cross_attention"), Phase("decoder", 2, 1e-3, "decoder"), Phase("all adapters", 2, 1e-3, "all")]
-    return TrainConfig.from_recipe("document", base="tiny", data=str(folder / "data"), size=64, per_class=2, phases=phases, warmup_steps=2, checkpointing_steps=2,
-                                   batch_size=8, gradient_accumulation_steps=2, sample_every=2, samples_per_class=1, evaluate_every=3, evaluate_per_class=2, patience=0, held_out_per_class=1, checkpoints_total_limit=1,
-                                   num_inference_steps=2, guidance_scale=2.0, gradient_checkpointing=False, backup=str(mirror))
+    return TrainConfig.from_recipe("document", base="tiny", data=str(folder / "data"), size=64, per_class=2, phases=phases,
+                                   warmup_steps=2, checkpointing_steps=2, batch_size=8, gradient_accumulation_steps=2, sample_every=2, samples_per_class=1,
+                                   evaluate_every=3, evaluate_per_class=2, patience=0, held_out_per_class=1, checkpoints_total_limit=1, num_inference_steps=2,
+                                   guidance_scale=2.0, gradient_checkpointing=False, backup=str(backup))
 
 
 def in_a_child(work):
@@ -54,7 +55,7 @@ def in_a_child(work):
 def train(folder, name):
     "What a person's command does; quietly."
     sys.stderr = open(folder / "said.log", "a")
-    Trainer(make_config(folder, folder / f"{name}_mirror"), folder / name).fit()
+    Trainer(make_config(folder, folder / f"{name}_backup"), folder / name).fit()
 
 
 def fuse(operations):
@@ -155,11 +156,11 @@ def main():
         name = f"run_{runs}"
         done += disturbed(folder, name, chance, args.kills - done, seconds, operations)
         runs += 1
-        found = differences(folder / "whole", folder / name) + [f"mirror: {what}" for what in differences(folder / name, folder / f"{name}_mirror")]
+        found = differences(folder / "whole", folder / name) + [f"backup: {what}" for what in differences(folder / name, folder / f"{name}_backup")]
         print(f"run {runs}: {done} kills so far, {len(found)} different {found[:3] or ''}", file=sys.stderr, flush=True)
         different += found
         shutil.rmtree(folder / name)
-        shutil.rmtree(folder / f"{name}_mirror")
+        shutil.rmtree(folder / f"{name}_backup")
     shutil.rmtree(folder)
     if args.out:
         args.out.write_text(json.dumps(dict(kills=done, runs=runs, different=len(different), seed=args.seed), indent=1) + "\n")

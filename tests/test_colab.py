@@ -153,7 +153,7 @@ def cache(tmp_path):
 def test_the_quickstart_s_branch_for_a_gpu_runs_unchanged(front, cache, tmp_path):
     (tmp_path / "empty").mkdir()
     said = run(TUTORIALS[0], front, tmp_path / "empty", settings=[('world = "auto"', 'world = "sd15"')], HF_HOME=str(cache), HF_ENDPOINT=NOWHERE)
-    assert "Base model sd15" in said and "Judged against unseen photographs." in said
+    assert "Base model sd15" in said and "Judged against held-out photographs." in said
     assert list(tmp_path.glob("empty/quickstart/sd15-*/report/report.json"))
 
 

@@ -52,10 +52,12 @@ class PairLayout:
     mask: str  # likewise
     value: int | None  # of the defect's pixels; None is the class's number among the defects, from 1
 
-# %% ../../nbs/generation/00_image_set.ipynb #12747d46
+# %% ../../nbs/generation/00_image_set.ipynb #7020706e
 PAIR_LAYOUTS = {
-    "ds-mvtec": PairLayout("DS-MVTec/{category}/image/{class_name}/{number:03d}.png", "DS-MVTec/{category}/mask/{class_name}/{number:03d}_mask.png", None),
-    "mvtec": PairLayout("{category}/test/{class_name}/{number:03d}.png", "{category}/ground_truth/{class_name}/{number:03d}_mask.png", 255),
+    "ds-mvtec": PairLayout("DS-MVTec/{category}/image/{class_name}/{number:03d}.png",
+                           "DS-MVTec/{category}/mask/{class_name}/{number:03d}_mask.png", None),
+    "mvtec": PairLayout("{category}/test/{class_name}/{number:03d}.png",
+                        "{category}/ground_truth/{class_name}/{number:03d}_mask.png", 255),
 }
 
 # %% ../../nbs/generation/00_image_set.ipynb #ae57e7f7
@@ -65,7 +67,7 @@ def defect_names(
     "The classes without the good ones."
     return [name for name in classes if not is_good(name)]
 
-# %% ../../nbs/generation/00_image_set.ipynb #ff35adf5
+# %% ../../nbs/generation/00_image_set.ipynb #3a6e2bf3
 def pair_place(
     layout: str,  # a key of PAIR_LAYOUTS
     category: str,  # the product's name
@@ -76,10 +78,10 @@ def pair_place(
     "Where a pair goes, and what its mask holds."
     found, name = PAIR_LAYOUTS[layout], classes[class_id]
     place = dict(category=category, class_name=name, number=index)
-    return dict(file=found.image.format(**place), mask=found.mask.format(**place), mask_value=found.value or 1 + defect_names(classes).index(name),
-                class_name=name, class_id=class_id, index=index)
+    files = dict(file=found.image.format(**place), mask=found.mask.format(**place))
+    return files | dict(mask_value=found.value or 1 + defect_names(classes).index(name), class_name=name, class_id=class_id, index=index)
 
-# %% ../../nbs/generation/00_image_set.ipynb #b5a8f864
+# %% ../../nbs/generation/00_image_set.ipynb #30f6dc70
 def coco_annotations(
     images: list,  # of (path, class name, mask's path or None)
     root: Path,  # what file names are relative to
@@ -87,7 +89,8 @@ def coco_annotations(
 ) -> dict:  # for json
     "The labels of a set in COCO's format, one annotation per mask."
     names = names or sorted({name for _, name, _ in images if not is_good(name)})
-    found = dict(info=dict(description="defect-lora"), images=[], annotations=[], categories=[dict(id=i, name=name) for i, name in enumerate(names, 1)])
+    categories = [dict(id=i, name=name) for i, name in enumerate(names, 1)]
+    found = dict(info=dict(description="defect-lora"), images=[], annotations=[], categories=categories)
     for number, (path, name, mask) in enumerate(images, 1):
         width, height = Image.open(path).size
         found["images"].append(dict(id=number, file_name=Path(path).relative_to(root).as_posix(), width=width, height=height))
@@ -151,7 +154,7 @@ def _add_member(tar, name, data):
     member.size = len(data)
     tar.addfile(member, BytesIO(data))
 
-# %% ../../nbs/generation/00_image_set.ipynb #212ea233
+# %% ../../nbs/generation/00_image_set.ipynb #3db53f12
 _MEASURED = ("painted", "tries", "fit", "changed")  # of a pair: known when it is made
 
 
@@ -173,21 +176,23 @@ def _follows(found, row):
 
 
 def _has_mask(out, row):
+    "Is the mask there that the row names, if it names one?"
     try:
-        return open_mask(out / row["mask"]).size == Image.open(out / row["file"]).size
+        return "mask" not in row or open_mask(out / row["mask"]).size == Image.open(out / row["file"]).size
     except InputError:
         return False
 
 
 def _is_packed(path, rows):
     "Is this shard there, whole, and just the one that would be written?"
+    members = [name for row in rows for name in _member_names(row)]
     try:
         with tarfile.open(path, "r:") as tar:
-            return tar.getnames() == [name for row in rows for name in _member_names(row)] and all(is_made(tar.extractfile(row["file"]), row) for row in rows)
+            return tar.getnames() == members and all(is_made(tar.extractfile(row["file"]), row) for row in rows)
     except (OSError, tarfile.TarError):
         return False
 
-# %% ../../nbs/generation/00_image_set.ipynb #0ecce7d9
+# %% ../../nbs/generation/00_image_set.ipynb #cd46240a
 @dataclass(frozen=True)
 class ImageSet:
     "A set of images in a folder: what it is to hold, what is there, what is missing."
@@ -202,8 +207,8 @@ class ImageSet:
         known = planned.keys() | {self.out / row["mask"] for row in self.rows if "mask" in row}
         stale = [path for path in _pictures_in(self.out, self.defects is not None) if path not in known]
         if stale:
-            raise InputError(f"{self.out}: holds {len(stale)} images or shards that would not be replaced, such as {stale[0].relative_to(self.out)}; "
-                             "choose another folder or remove them")
+            raise InputError(f"{self.out}: holds {len(stale)} images or shards that would not be replaced, "
+                             f"such as {stale[0].relative_to(self.out)}; choose another folder or remove them")
         found = {path: peek_provenance(path) for path in planned if path.exists()}
         foreign = [path for path in found if found[path] is not None and not _follows(found[path], planned[path])]
         if foreign:
@@ -223,7 +228,7 @@ class ImageSet:
         rows = [self.rows[i] for i in part]
         if "shard" in rows[0]:
             return [] if _is_packed(self.out / rows[0]["shard"], rows) else part
-        return [i for i, row in zip(part, rows) if not (is_made(self.out / row["file"], row) and ("mask" not in row or _has_mask(self.out, row)))]
+        return [i for i, row in zip(part, rows) if not (is_made(self.out / row["file"], row) and _has_mask(self.out, row))]
 
     def write(
         self,
@@ -255,7 +260,7 @@ def _difference(found, row):
     differ = ", ".join(f"{key}: {row.get(key)} instead of {found.get(key)}" for key in row if found.get(key) != row.get(key))
     return f"of another model or other settings ({differ})" if found else "that this package did not generate"
 
-# %% ../../nbs/generation/00_image_set.ipynb #f1d3ba8a
+# %% ../../nbs/generation/00_image_set.ipynb #e390fd05
 def read_chosen(
     out: Path,  # folder of a set
     pairs: bool = False,  # of pairs, not of whole images
@@ -267,10 +272,11 @@ def read_chosen(
         if row.get("chosen") and ("mask" in row) == pairs:
             rows.append(row | dict(file=path.relative_to(out).as_posix()))
         elif not (pairs and path.name.endswith("_mask.png")):
-            raise InputError(f"{out} holds other files that were not added by hand, such as {path.relative_to(out)}; they would be mixed up: choose another folder")
+            raise InputError(f"{out} holds other files that were not added by hand, such as {path.relative_to(out)}; "
+                             "they would be mixed up: choose another folder")
     return rows
 
-# %% ../../nbs/generation/00_image_set.ipynb #2b51b93f
+# %% ../../nbs/generation/00_image_set.ipynb #90a2b8b0
 def add_images(
     out: str | Path,  # folder of the set, made where it is missing
     made: list,  # of (row with class_name, class_id and seed, image), and for pairs (row, image, mask)
@@ -296,7 +302,9 @@ def add_images(
 
 def _placed(out, row, classes, category):
     "A row with the next free number of its class."
-    def place(index): return pair_place("ds-mvtec", category, classes, row["class_id"], index) if classes else image_place(0, row["class_name"], index)
+    def place(index):
+        return pair_place("ds-mvtec", category, classes, row["class_id"], index) if classes else image_place(0, row["class_name"], index)
+
     index = _next_index((out / place(0)["file"]).parent)
     return place(index) | row | dict(index=index)
 
@@ -310,7 +318,8 @@ def _check_ids(out, rows):
     names = {}
     for row in rows:
         if names.setdefault(row["class_id"], row["class_name"]) != row["class_name"]:
-            raise InputError(f"{out}: class {row['class_id']} is {names[row['class_id']]} there and {row['class_name']} here: these are images of two products; choose another folder")
+            raise InputError(f"{out}: class {row['class_id']} is {names[row['class_id']]} there and {row['class_name']} here: "
+                             "these are images of two products; choose another folder")
 
 
 def _next_index(folder):

@@ -6,7 +6,7 @@
 __all__ = ['log', 'GUIDANCE', 'encode_photograph', 'change_mask', 'iou', 'Painted', 'blend_change', 'blend_background',
            'fill_with_mean', 'paint_batch', 'paint', 'plan_pairs', 'paint_defects', 'add_pair']
 
-# %% ../../nbs/generation/03_painting.ipynb #5d6bbffc
+# %% ../../nbs/generation/03_painting.ipynb #36db0960
 import functools
 import logging
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def _to_photograph(levels, size):
     channels = [Image.fromarray(np.ascontiguousarray(levels[..., c])).resize(size, Image.BICUBIC) for c in range(3)]
     return np.stack([np.asarray(channel) for channel in channels], axis=2)
 
-# %% ../../nbs/generation/03_painting.ipynb #60e85e1b
+# %% ../../nbs/generation/03_painting.ipynb #50a4553a
 _AROUND = 2  # latents around a mask that are decoded with it
 
 
@@ -85,7 +85,8 @@ def _decode_levels(pipe, latents):
 def _decode_windows(pipe, latents, windows):
     "The same of (n, k, channels, h, w), k pictures of each of n photographs, inside each one's window; zero outside."
     n, k = latents.shape[:2]
-    levels, shapes = np.zeros((n, k, pipe.size, pipe.size, 3), np.float32), [tuple(side.stop - side.start for side in window) for window in windows]
+    levels = np.zeros((n, k, pipe.size, pipe.size, 3), np.float32)
+    shapes = [tuple(side.stop - side.start for side in window) for window in windows]
     for shape in dict.fromkeys(shapes):
         which = [i for i in range(n) if shapes[i] == shape]
         decoded = _decode_levels(pipe, torch.cat([latents[i][(..., *windows[i])] for i in which]))
@@ -221,7 +222,7 @@ def paint_batch(
 # %% ../../nbs/generation/03_painting.ipynb #aec0b1a1
 GUIDANCE = 5.0  # away from good; studies/05_painting says why
 
-# %% ../../nbs/generation/03_painting.ipynb #302dc62c
+# %% ../../nbs/generation/03_painting.ipynb #a4e11b66
 def paint(
     pipe: DefectPipeline,  # trained; its fast() paints as well
     images: list,  # RGB photographs of good parts, of any size
@@ -242,7 +243,8 @@ def paint(
     targets = list(zip(*zip(*targets), encoded or [encode_photograph(pipe, image) for image, *_ in targets], strict=True))
     good = next((name for name in pipe.classes if is_good(name)), None)
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, negative_class=good, progress=progress)
-    return [pair for batch in in_batches(targets, batch_size) for pair in paint_batch(pipe, *map(list, zip(*batch)), callback_on_step_end, **sampling)]
+    batches = (map(list, zip(*batch)) for batch in in_batches(targets, batch_size))
+    return [pair for batch in batches for pair in paint_batch(pipe, *batch, callback_on_step_end, **sampling)]
 
 
 def _defect_ids(classes, wanted):
@@ -261,13 +263,15 @@ def _check_targets(images, masks, labels, seeds):
     labels = labels * len(images) if len(labels) == 1 else labels
     seeds = torch.randint(2**32, (len(images),)).tolist() if seeds is None else seeds
     if {len(masks), len(labels), np.size(seeds)} != {len(images)}:
-        raise InputError(f"{len(images)} photographs, {len(masks)} masks, {len(labels)} classes and {np.size(seeds)} seeds: give one of each for each photograph")
+        raise InputError(f"{len(images)} photographs, {len(masks)} masks, {len(labels)} classes and {np.size(seeds)} seeds: "
+                         "give one of each for each photograph")
     if not all(isinstance(image, Image.Image) for image in images):
         raise InputError("photographs are PIL images; open a file with open_image")
     masks = [np.asarray(mask).astype(bool) for mask in masks]
     for image, mask in zip(images, masks):
         if mask.shape != image.size[::-1]:
-            raise InputError(f"a mask of shape {mask.shape} for a photograph of {image.width} x {image.height} pixels: give (height, width)")
+            raise InputError(f"a mask of shape {mask.shape} for a photograph of {image.width} x {image.height} pixels: "
+                             "give (height, width)")
         if not mask.any():
             raise InputError("a mask is empty: mark where the defect may be")
     return list(zip(map(to_rgb, images), masks, labels, map(int, np.atleast_1d(seeds))))
@@ -329,7 +333,7 @@ class _PairPainter:
         image = open_image(self.good[digest])
         return image, encode_photograph(self.pipe, image)
 
-# %% ../../nbs/generation/03_painting.ipynb #526c485d
+# %% ../../nbs/generation/03_painting.ipynb #2becfc3a
 def paint_defects(
     pipe: DefectPipeline,
     out: str | Path,  # gets images, masks, manifest.jsonl and annotations.json
@@ -373,7 +377,8 @@ def _say_left_out(pairs):
     left = [row["class_name"] for row in pairs.rows if not (pairs.out / row["file"]).exists()]
     if left and processes().is_main_process:
         counts = ", ".join(f"{name} {left.count(name)}" for name in dict.fromkeys(left))
-        log.warning("%s: %d pairs left out, because nothing was to be seen in %d tries (%s); more guidance, a longer training or larger photographs may help",
+        log.warning("%s: %d pairs left out, because nothing was to be seen in %d tries (%s); more guidance, "
+                    "a longer training or larger photographs may help",
                     pairs.out, len(left), _TRIES, counts)
 
 # %% ../../nbs/generation/03_painting.ipynb #7eed42fe

@@ -136,9 +136,9 @@ def _position_on_part(mask, part):
     inside = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]  # the frame's border is an edge
     return float((share * part).sum() / share.sum()), float((share * inside).sum() / share.sum() / math.sqrt(part.sum() / math.pi))
 
-# %% ../../nbs/generation/02_placement.ipynb #60d080bc
+# %% ../../nbs/generation/02_placement.ipynb #238b65f9
 def _affine_to(example, frame, center=None, turn=0.0, grow=1.0):
-    """What brings an example's mask to the part that another frame tells: six numbers, as Pillow's affine transform takes them, from the new
+    """What brings an example's mask to the part that another frame tells, as Pillow's affine transform takes it: six numbers, from the new
     photograph back to the example's. `center` is in the part's measure (None is the example's own), `turn` in radians."""
     (x, y), (u, v) = example.center, center or example.center
     scale = grow * frame.radius / example.frame.radius
@@ -226,7 +226,7 @@ def dilate_mask(
     "A mask and the margin around it."
     return ndimage.distance_transform_edt(~mask) <= _MARGIN * max(mask.shape)
 
-# %% ../../nbs/generation/02_placement.ipynb #efc0dfa8
+# %% ../../nbs/generation/02_placement.ipynb #19ddbd53
 class Places:
     "Where new defects may be, on photographs of one product."
 
@@ -282,6 +282,6 @@ def _read_examples(real, finder, class_name):
             mask = read_mask(sample.mask, image.size)
             found += [Example.of(mask, finder(image, mask))] if mask.any() else []
     if not found:
-        raise InputError(f"no mask of the class {class_name!r} among the real photographs (their layout: {real.layout}); give a data set with masks, "
-                         "in the layout of DS-MVTec, MVTec AD or VisA, or draw one with the panel")
+        raise InputError(f"no mask of the class {class_name!r} among the real photographs (their layout: {real.layout}); "
+                         "give a data set with masks, in the layout of DS-MVTec, MVTec AD or VisA, or draw one with the panel")
     return found

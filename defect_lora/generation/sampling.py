@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'plan_images', 'fill_set', 'generate_images']
 
-# %% ../../nbs/generation/01_sampling.ipynb #6bcd1898
+# %% ../../nbs/generation/01_sampling.ipynb #5b80683e
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def _check_shards(classes, shard_size):
     if dotted:
         raise InputError(f"class name {dotted[0]!r}: in a shard a name ends at its first dot; draw this model's images without shards")
 
-# %% ../../nbs/generation/01_sampling.ipynb #41d4793e
+# %% ../../nbs/generation/01_sampling.ipynb #283adfe1
 _LOOSE_FILES = 10_000  # above that many images, shards are recommended
 
 
@@ -91,9 +91,10 @@ def _say_start(images, kept, unit):
     if kept:
         log.info("%s: %d of %d %ss are already there", images.out, kept, count, unit)
     if count > _LOOSE_FILES and "shard" not in images.rows[0]:
-        log.warning("%d images as loose files: most disks and loaders prefer shards, tar files of a thousand or so (shard_size, or --shard-size)", count)
+        log.warning("%d images as loose files: most disks and loaders prefer shards, tar files of a thousand or so (shard_size, "
+                    "or --shard-size)", count)
 
-# %% ../../nbs/generation/01_sampling.ipynb #aa8f546f
+# %% ../../nbs/generation/01_sampling.ipynb #cee1415b
 def generate_images(
     pipe: DefectPipeline,
     out: str | Path,  # gets <class>/<index>.png, or shards, and manifest.jsonl
@@ -113,7 +114,8 @@ def generate_images(
     how = pipe.settings(num_inference_steps, guidance_scale)
 
     def make(rows):
-        images = pipe([row["class_id"] for row in rows], num_inference_steps, guidance_scale, seeds=[row["seed"] for row in rows], progress=False).images
+        labels, seeds = ([row[key] for row in rows] for key in ("class_id", "seed"))
+        images = pipe(labels, num_inference_steps, guidance_scale, seeds=seeds, progress=False).images
         return [(row, image, None) for row, image in zip(rows, images)]
 
     return fill_set(ImageSet(Path(out), [row | how for row in rows], batch_size or 8), make, progress=progress)

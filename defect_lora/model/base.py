@@ -40,6 +40,8 @@ from safetensors import SafetensorError  # noqa: E402
 # %% ../../nbs/model/00_base.ipynb #eb32bcac
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 TINY = Path(defect_lora.__file__).parent / "tiny"
+
+# %% ../../nbs/model/00_base.ipynb #f52c2247
 _ALIASES = {SD15: "sd15", "runwayml/stable-diffusion-v1-5": "sd15"}
 _PARTS = ("unet", "vae", "scheduler")
 

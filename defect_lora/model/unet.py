@@ -48,7 +48,7 @@ ADAPTERS = "pytorch_lora_weights.safetensors"  # diffusers' name for it, so that
 EMBEDDING = "class_embedding.safetensors"
 BASE_WEIGHTS = "unet_changed.safetensors"
 
-
+# %% ../../nbs/model/03_unet.ipynb #ad98b3f5
 def save_tensors(
     tensors: dict[str, torch.Tensor],  # name to tensor
     path: str | Path,  # the file to write
@@ -155,7 +155,7 @@ class ClassConditionedUNet(nn.Module):
         latents: torch.Tensor,  # (batch, channels, height, width), noisy
         timesteps: torch.Tensor,  # (batch,) or a single one
         class_labels: torch.Tensor,  # (batch,) class ids
-        keep: torch.Tensor | None = None,  # (batch,) 1 keeps the condition, 0 drops it; None: drawn while training, else all kept
+        keep: torch.Tensor | None = None,  # (batch,) 1 keeps the condition, 0 drops it; None: sampled while training, else all kept
     ) -> torch.Tensor:  # what the scheduler's prediction_type names, in the latents' shape
         if keep is None and self.training:
             keep = self.sample_keep(len(class_labels))
@@ -178,7 +178,7 @@ class ClassConditionedUNet(nn.Module):
         batch: int,  # how many
         generator: torch.Generator | None = None,  # on the CPU; None is torch's own
     ) -> torch.Tensor:  # (batch,) zeros with probability conditioning_dropout, else ones
-        "Draw which of a batch keep their condition."
+        "Which of a batch keep their condition."
         return (torch.rand(batch, generator=generator) >= self.config["conditioning_dropout"]).float().to(self.device)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:

@@ -98,7 +98,7 @@ def _write_mask(mask, target):
 # %% ../../nbs/sharing/00_exports.ipynb #92d9ec66
 EXPORT_LAYOUTS = {"folders": _write_folders, "mvtec": _write_mvtec, "huggingface": _write_huggingface, "coco": _write_coco}
 
-# %% ../../nbs/sharing/00_exports.ipynb #3b00d3f1
+# %% ../../nbs/sharing/00_exports.ipynb #91f981aa
 def export_set(
     source,  # a folder of generated images, or a DefectSpectrumDataset
     out: str | Path,  # a folder that is not there yet, or empty
@@ -133,7 +133,7 @@ def _say_what_is_missing(images, layout, good):
             log.warning("the masks are left out: %s has no place for them; mvtec and coco have", layout)
         return
     if without:
-        log.warning("%d defect images have no mask: readers of %s that want pixel labels cannot use them; anomalib's Folder judges whole images "
-                    "and needs none", without, layout)
+        log.warning("%d defect images have no mask: readers of %s that want pixel labels cannot use them; "
+                    "anomalib's Folder judges whole images and needs none", without, layout)
     if layout == "mvtec" and good is None:
         log.warning("no good images to train on were given (good, or --good): train/good is left out")

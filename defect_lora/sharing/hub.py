@@ -34,9 +34,9 @@ def _count_parameters(model):
     files = dict(adapters=ADAPTERS, embedding=EMBEDDING)
     return {name: sum(tensor.numel() for tensor in load_tensors(model / file).values()) for name, file in files.items()}
 
-# %% ../../nbs/sharing/01_hub.ipynb #9d6fbd6d
-_UNKNOWN_DATA = ("The licence of the training photographs was not stated. A model trained on MVTec AD or on data sets made from it, such as DS-MVTec, "
-                 "falls under CC BY-NC-SA 4.0: no commercial use.")
+# %% ../../nbs/sharing/01_hub.ipynb #98d6208c
+_UNKNOWN_DATA = ("The licence of the training photographs was not stated. A model trained on MVTec AD or on data sets made from it, "
+                 "such as DS-MVTec, falls under CC BY-NC-SA 4.0: no commercial use.")
 
 
 def _licence_of(base):
@@ -44,7 +44,8 @@ def _licence_of(base):
     if base == "tiny":
         return "apache-2.0", "The base model is part of the package defect-lora, under Apache-2.0."
     if base == "sd15":
-        return "creativeml-openrail-m", "Stable Diffusion 1.5 comes under CreativeML OpenRAIL-M, whose use restrictions hold for this model too."
+        return "creativeml-openrail-m", ("Stable Diffusion 1.5 comes under CreativeML OpenRAIL-M, "
+                                         "whose use restrictions hold for this model too.")
     return "other", f"The base model `{base}` has a licence of its own, which holds for this model too."
 
 
@@ -54,15 +55,18 @@ def _card_head(config, repo_id, report):
 
     wanted = [key for key in ("class_accuracy", "kid", "fid") if report is not None and report[key]["value"] is not None]
     about = report and dict(task_type="unconditional-image-generation", dataset_type="private", dataset_name=f"{report.n_real} real images")
-    figures = [EvalResult(**about, metric_type=key, metric_value=report[key]["value"], metric_name=f"{key} ({report.features} features)") for key in wanted]
-    return ModelCardData(license=_licence_of(config["base"])[0], base_model=SD15 if config["base"] == "sd15" else None, library_name="defect-lora",
-                         tags=["lora", "defect-generation", "industrial-inspection", "diffusers"], pipeline_tag="unconditional-image-generation",
+    figures = [EvalResult(**about, metric_type=key, metric_value=report[key]["value"], metric_name=f"{key} ({report.features} features)")
+               for key in wanted]
+    return ModelCardData(license=_licence_of(config["base"])[0], base_model=SD15 if config["base"] == "sd15" else None,
+                         library_name="defect-lora", pipeline_tag="unconditional-image-generation",
+                         tags=["lora", "defect-generation", "industrial-inspection", "diffusers"],
                          model_name=repo_id.rpartition("/")[2], eval_results=figures or None)
 
-# %% ../../nbs/sharing/01_hub.ipynb #e3d5d533
-_LIMITS = ("It knows one product, as it was photographed for training: other lighting, cameras or variants are not in it. Generated images are no "
-           "evidence of how often a defect occurs, nor of what it looks like beyond the few photographs it was learned from. Test an inspection "
-           "model on real photographs that neither it nor this model has seen.")
+# %% ../../nbs/sharing/01_hub.ipynb #8ba20967
+_LIMITS = ("It knows one product, as it was photographed for training: other lighting, cameras or variants are not in it. "
+           "Generated images are no "
+           "evidence of how often a defect occurs, nor of what it looks like beyond the few photographs it was learned from. "
+           "Test an inspection model on real photographs that neither it nor this model has seen.")
 
 
 def _card_text(model, repo_id, report=None, data_licence=None, picture=False):
@@ -77,7 +81,8 @@ def _card_text(model, repo_id, report=None, data_licence=None, picture=False):
 
 def _about(config):
     size, classes, base = config["size"], config["classes"], config["base"]
-    stand_in = (" This base is a stand-in of 15 MB that has seen rendered scenes only; it is not Stable Diffusion, and of no use for photographs."
+    stand_in = (" This base is a stand-in of 15 MB that has seen rendered scenes only; it is not Stable Diffusion, "
+                "and of no use for photographs."
                 if base == "tiny" else "")
     return (f"Generates images of {len(classes)} classes of an industrial part, {size} x {size} pixels: {', '.join(classes)}. "
             f"Made with defect-lora from a few photographs of each class, on the base model `{base}`.{stand_in}")
@@ -88,8 +93,10 @@ def _use(repo_id, training):
     how = f"num_inference_steps={steps}, guidance_scale={guidance:g}, seeds=range(len(pipe.classes))"
     return (f"```python\nfrom defect_lora import DefectPipeline\n\npipe = DefectPipeline.from_pretrained(\"{repo_id}\")\n"
             f"images = pipe(pipe.classes, {how}).images\n```\n\n"
-            f"Or a folder of them: `defect-lora generate --run {repo_id} --out generated --per-class 100`. Plain diffusers loads the adapters with "
-            "`load_lora_weights`; a class's vector, from `class_embedding.safetensors`, is passed as `prompt_embeds`, and zeros as `negative_prompt_embeds`.")
+            f"Or a folder of them: `defect-lora generate --run {repo_id} --out generated --per-class 100`. "
+            "Plain diffusers loads the adapters with "
+            "`load_lora_weights`; a class's vector, from `class_embedding.safetensors`, is passed as `prompt_embeds`, "
+            "and zeros as `negative_prompt_embeds`.")
 
 
 def _training_words(training, counts):
@@ -97,28 +104,31 @@ def _training_words(training, counts):
     if not training:
         return numbers
     phases = "; ".join(f"{phase['name']}: {phase['epochs']} epochs at a learning rate of {phase['lr']:g}" for phase in training["phases"])
-    means = " Sampling begins with the mean of each class's photographs: the model holds these means." if training.get("init_latents") == "mean" else ""
+    begins = " Sampling begins with the mean of each class's photographs: the model holds these means."
+    means = begins if training.get("init_latents") == "mean" else ""
     few = f"{training['per_class']} images of each class" if training.get("per_class") else "all images of each class"
     vectors = f"{training['tokens']} vector{'s' * (training['tokens'] > 1)} for each class"
-    return (f"Recipe `{training.get('recipe')}`, {few}, seed {training.get('seed')}. LoRA of rank {training['rank']} and alpha {training['alpha']}, "
-            f"{vectors}. Phases: {phases}. {numbers}{means} Every field is in `training.json`.")
+    lora = f"LoRA of rank {training['rank']} and alpha {training['alpha']}, {vectors}."
+    return (f"Recipe `{training.get('recipe')}`, {few}, seed {training.get('seed')}. {lora} Phases: {phases}. {numbers}{means} "
+            "Every field is in `training.json`.")
 
 
 def _figures(report):
     if report is None:
         return "Nobody has measured: this model was published without a report."
-    words = (f"Measured on {report.n_fake} generated images against {report.n_real} real ones, with {report.features} features; 95 % intervals. "
-             "\"Real against real\" is what real images reach among themselves.")
+    words = (f"Measured on {report.n_fake} generated images against {report.n_real} real ones, with {report.features} features; "
+             "95 % intervals. \"Real against real\" is what real images reach among themselves.")
     notes = "\n".join(f"- {note}" for note in report.notes)
     return f"**{report.verdict}**\n\n{words}\n\n{markdown_table(total_rows(report))}\n\n{notes}".rstrip()
 
-# %% ../../nbs/sharing/01_hub.ipynb #81099598
+# %% ../../nbs/sharing/01_hub.ipynb #ac4ad934
 def _sample_grid(generated, classes, rows=3):
     "A few generated images, a column for each class. Raises InputError for photographs, and for images of other classes."
     paths, names = labelled_images(generated)
     for path, name in zip(paths, names):
         if "weights" not in (peek_provenance(path) or {}) or name not in classes:
-            raise InputError(f"{path} was not generated by this package, or is of no class of this model; only generated images are published")
+            raise InputError(f"{path} was not generated by this package, or is of no class of this model; "
+                             "only generated images are published")
     by_class = {name: [path for path, of in zip(paths, names) if of == name] for name in sorted(set(names))}
     images = [open_image(of[row]) if row < len(of) else None for row in range(rows) for of in by_class.values()]
     return image_grid(images, len(by_class), labels=list(by_class) * rows, cell=128)

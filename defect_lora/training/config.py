@@ -316,14 +316,11 @@ class Plan:
         if not 0 <= step < self.total_steps:
             raise IndexError(f"the plan has {self.total_steps} steps, there is no step {step}")
         epoch, position = divmod(step, self.steps_per_epoch)
-        phase, batch = self.phase_of(epoch + 1), self.config.effective_batch
+        phase, batch = self._phase_of(epoch + 1), self.config.effective_batch
         first, last = position * batch, min((position + 1) * batch, self.num_images)
         return PlannedStep(step, epoch + 1, phase, phase.lr * self.lr_factor(step), first, last, last == self.num_images)
 
-    def phase_of(
-        self,
-        epoch: int,  # from 1
-    ) -> Phase:
+    def _phase_of(self, epoch):
         "The phase that an epoch belongs to."
         for phase in self.config.phases:
             epoch -= phase.epochs
