@@ -164,39 +164,19 @@ class Train:
         _input_folders(data=self.data.data)
         _output_folder(self.out)
         _load_libraries()
-        from defect_lora import Trainer
+        from defect_lora.training.trainer import Trainer, plan_lines, result_lines
 
         trainer = Trainer(config, self.out)
-        _say_plan(trainer)
-        _say(trainer.preflight())
+        _say("\n".join([*plan_lines(trainer), trainer.preflight()]))
         trainer.fit()
         if trainer.stopped:
             raise SystemExit(1)  # the trainer has said where it goes on from
-        return [f"run: {self.out}", f"model: {Path(self.out) / 'model'}", *_best(trainer)] if _is_main() else []
+        return result_lines(trainer) if _is_main() else []
 
 
 def _part(config, kind):
     "One group of a configuration's fields."
     return kind(**{item.name: getattr(config, item.name) for item in fields(kind)})
-
-
-def _best(trainer):
-    "Where the model is that did best on the way, and why training ended early, if it did."
-    row, reason = trainer.best(), trainer.stop_reason()
-    lines = [reason] if reason else []
-    if row:
-        fid = f"FID {row['fid']['value']:.1f} with {row['features']} features"
-        lines.insert(0, f"best: {trainer.folder.path / 'best'} (after epoch {row['epoch']}, {fid})")
-    return lines
-
-
-def _say_plan(trainer):
-    counts, config = trainer.model.count_parameters(), trainer.config
-    _say(f"{len(trainer.data)} images of {len(trainer.data.classes)} classes at {trainer.size} px; "
-         f"base {config.base}, recipe {config.recipe}: {config.epochs} epochs, "
-         f"{len(trainer.plan)} steps of {config.effective_batch} images on {trainer.accelerator.device}, "
-         f"mixed precision {trainer.accelerator.mixed_precision}")
-    _say(f"parameters: {counts['frozen']:,} frozen, {counts['adapters']:,} in adapters, {counts['embedding']:,} in the embedding")
 
 # %% ../nbs/cli.ipynb #4c3f5b27
 @dataclass

@@ -42,7 +42,7 @@ def _check_shards(classes, shard_size):
         raise InputError(f"shard_size {shard_size}: must be at least 1")
     dotted = [name for name in classes if "." in name]
     if dotted:
-        raise InputError(f"class name {dotted[0]!r}: in a shard a name ends at its first dot; draw this model's images without shards")
+        raise InputError(f"class name {dotted[0]!r}: in a shard a name ends at its first dot; generate this model's images without shards")
 
 # %% ../../nbs/generation/01_sampling.ipynb #283adfe1
 _LOOSE_FILES = 10_000  # above that many images, shards are recommended
