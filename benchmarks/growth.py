@@ -3,6 +3,7 @@
 One thing grows at a time: images, classes (two images each at least), resolution, images in a step. Measured are the encoding before the first step, the same on a second run
 (from the cache), one optimizer step (median), what its forward pass keeps for the backward pass, and one drawn image. Drawn cables, a CPU.
 """
+
 import argparse
 import json
 import os
@@ -42,15 +43,28 @@ def measure(base, folder, images, classes, size, batch, steps=4):
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
     data = write_folders(folder / "data", max(images, 2 * classes), classes)
-    config = TrainConfig(data=str(data), base=base, size=size, per_class=None, phases=[Phase("all", 100, 1e-4, "all")],
-                         batch_size=batch, gradient_accumulation_steps=1, gradient_checkpointing=False, fit_memory=False, sample_every=0, evaluate_every=0)
+    config = TrainConfig(
+        data=str(data),
+        base=base,
+        size=size,
+        per_class=None,
+        phases=[Phase("all", 100, 1e-4, "all")],
+        batch_size=batch,
+        gradient_accumulation_steps=1,
+        gradient_checkpointing=False,
+        fit_memory=False,
+        sample_every=0,
+        evaluate_every=0,
+    )
     trainer = Trainer(config, folder / "run")
     again = LatentDataset(trainer.data.dataset, trainer.base, config)
     encode, cached = timed(trainer.data.prepare), timed(again.prepare)
     kept = trainer.measure_pass(batch).memory
     step = median(timed(lambda: trainer.train_step(trainer.plan[number])) for number in range(steps))
     draw = timed(lambda: trainer.pipeline([0], num_inference_steps=10, guidance_scale=2.0, seeds=[0], progress=False))
-    return dict(encode=encode, cached=cached, step=step, kept=kept / 2**20, draw=draw, parameters=trainer.model.count_parameters()["trainable"])
+    return dict(
+        encode=encode, cached=cached, step=step, kept=kept / 2**20, draw=draw, parameters=trainer.model.count_parameters()["trainable"]
+    )
 
 
 def main():
@@ -63,7 +77,10 @@ def main():
         for value in values:
             with tempfile.TemporaryDirectory() as folder:
                 row = measure(args.base, Path(folder), **START | {axis: value})
-            print(f"{axis:>8}{value:4}" + "".join(f"{row[name]:12,.3g}" if name != "parameters" else f"{row[name]:12,}" for name in COLUMNS), flush=True)
+            print(
+                f"{axis:>8}{value:4}" + "".join(f"{row[name]:12,.3g}" if name != "parameters" else f"{row[name]:12,}" for name in COLUMNS),
+                flush=True,
+            )
             rows.append({"axis": axis, "value": value} | row)
     if args.out:
         Path(args.out).write_text(json.dumps(dict(base=args.base, start=START, rows=rows), indent=1) + "\n")

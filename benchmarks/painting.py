@@ -4,6 +4,7 @@ The same number of images of the same class, with the same model, solver, steps 
 is encoded when it is first painted into; a set, which paints into each photograph many times, keeps that. The last line has the ratios of the
 medians, painting over generating, for new photographs and for such that were painted into before. The tiny base, a CPU.
 """
+
 import argparse
 import json
 import time
@@ -34,9 +35,11 @@ def main():
     pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name).fast()
     good, _, masks = zip(*(render_pair("missing_cable", i, 128) for i in range(args.images)))
     masks, labels, seeds = [np.asarray(mask) > 0 for mask in masks], ["missing_cable"] * args.images, list(range(args.images))
-    work = {"generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
-            "painting": lambda: paint(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False),
-            "again": lambda: paint(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded)}
+    work = {
+        "generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
+        "painting": lambda: paint(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False),
+        "again": lambda: paint(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded),
+    }
     encoded, found = [encode_photograph(pipe, image) for image in good], {name: [] for name in work}
     for turn in range(args.rounds + 1):
         for name, do in work.items():

@@ -8,6 +8,7 @@ First a gate: on the same noise, timesteps and latents both have the same loss a
 runs in processes of its own, in the order A B C C B A. Printed are medians, ratios and peak memory; the last line is JSON, each figure ours over theirs
 (speed: above 1 is better; memory: below 1). With a CUDA device everything runs there, in half precision as the script's fp16.
 """
+
 import argparse
 import json
 import os
@@ -21,12 +22,14 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 
-SD15_VAE = dict(sample_size=512, block_out_channels=(128, 256, 512, 512), layers_per_block=2,
-                down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
-VARIANTS = {
-    "training": ("stock", "stock, checkpointing", "ours"),
-    "drawing": ("stock, unmerged", "stock, merged", "ours"),
-}
+SD15_VAE = dict(
+    sample_size=512,
+    block_out_channels=(128, 256, 512, 512),
+    layers_per_block=2,
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+)
+VARIANTS = {"training": ("stock", "stock, checkpointing", "ours"), "drawing": ("stock, unmerged", "stock, merged", "ours")}
 
 
 # --- what both sides work on
@@ -76,8 +79,9 @@ def write_sd15(folder):
 
     random_weights(UNet2DConditionModel, dict(sample_size=64, cross_attention_dim=768)).save_pretrained(folder / "unet")
     random_weights(AutoencoderKL, SD15_VAE).save_pretrained(folder / "vae")
-    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-                  steps_offset=1).save_pretrained(folder / "scheduler")
+    DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    ).save_pretrained(folder / "scheduler")
 
 
 def write_tokenizer(folder):
@@ -87,9 +91,18 @@ def write_tokenizer(folder):
     folder.mkdir()
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps(dict(
-        tokenizer_class="CLIPTokenizer", model_max_length=77, bos_token="<|startoftext|>", eos_token="<|endoftext|>",
-        unk_token="<|endoftext|>", pad_token="<|endoftext|>")))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            dict(
+                tokenizer_class="CLIPTokenizer",
+                model_max_length=77,
+                bos_token="<|startoftext|>",
+                eos_token="<|endoftext|>",
+                unk_token="<|endoftext|>",
+                pad_token="<|endoftext|>",
+            )
+        )
+    )
 
 
 def write_images(folder):
@@ -125,14 +138,19 @@ class StockTraining:
         dtype = torch.float16 if self.device == "cuda" else torch.float32
         load = lambda kind, part: kind.from_pretrained(folder / part, torch_dtype=dtype).requires_grad_(False).to(self.device)
         self.unet, self.vae, self.text = load(UNet2DConditionModel, "unet"), load(AutoencoderKL, "vae"), load(CLIPTextModel, "text_encoder")
-        self.unet.add_adapter(LoraConfig(r=8, lora_alpha=16, init_lora_weights="gaussian", target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
+        self.unet.add_adapter(
+            LoraConfig(r=8, lora_alpha=16, init_lora_weights="gaussian", target_modules=["to_k", "to_q", "to_v", "to_out.0"])
+        )
         cast_training_params(self.unet, dtype=torch.float32)
         if checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.unet.train()
         self.scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
         self.trained = [p for p in self.unet.parameters() if p.requires_grad]
-        self.optimizer, self.scaler = torch.optim.AdamW(self.trained, lr=1e-4), torch.amp.GradScaler(self.device, enabled=self.device == "cuda")
+        self.optimizer, self.scaler = (
+            torch.optim.AdamW(self.trained, lr=1e-4),
+            torch.amp.GradScaler(self.device, enabled=self.device == "cuda"),
+        )
         self.pixels = torch.rand(batch, 3, size, size, device=self.device, dtype=dtype) * 2 - 1
         self.ids = torch.randint(0, 49000, (batch, 77), device=self.device)
 
@@ -159,8 +177,20 @@ def our_trainer(folder, size, batch):
     from defect_lora.training.trainer import Trainer
 
     os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
-    config = TrainConfig(data=str(folder / "data"), base=str(folder), size=size, per_class=4, phases=[Phase("all", 100, 1e-4, "all")], batch_size=batch, gradient_accumulation_steps=1,
-                         fit_memory=False, gradient_checkpointing=False, sample_every=0, evaluate_every=0, dropout=0.0)
+    config = TrainConfig(
+        data=str(folder / "data"),
+        base=str(folder),
+        size=size,
+        per_class=4,
+        phases=[Phase("all", 100, 1e-4, "all")],
+        batch_size=batch,
+        gradient_accumulation_steps=1,
+        fit_memory=False,
+        gradient_checkpointing=False,
+        sample_every=0,
+        evaluate_every=0,
+        dropout=0.0,
+    )
     trainer = Trainer(config, folder / "run")
     trainer.data.prepare()
     return trainer
@@ -218,13 +248,26 @@ def drawing(folder, size, batch, variant, steps):
     pipe = DefectPipeline(model, base.vae, base.scheduler, classes, str(folder), size).to(device)
     labels, seeds = list(range(batch)), list(range(batch))
     if variant == "ours":
-        return lambda number: pipe(labels, num_inference_steps=steps if number else 2, guidance_scale=7.5, seeds=seeds, output_type="latent", progress=False).images
+        return lambda number: (
+            pipe(
+                labels, num_inference_steps=steps if number else 2, guidance_scale=7.5, seeds=seeds, output_type="latent", progress=False
+            ).images
+        )
     pipe.save_pretrained(folder / "model")
     embeds = model.prompt_embeds(torch.tensor(labels, device=device)).detach()
     stock = stock_pipeline(folder, base, dtype, merged=variant == "stock, merged").to(device)
-    return lambda number: stock(prompt_embeds=embeds, negative_prompt_embeds=torch.zeros_like(embeds), num_inference_steps=steps if number else 2,
-                                guidance_scale=7.5, height=size, width=size, generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-                                output_type="latent").images
+    return lambda number: (
+        stock(
+            prompt_embeds=embeds,
+            negative_prompt_embeds=torch.zeros_like(embeds),
+            num_inference_steps=steps if number else 2,
+            guidance_scale=7.5,
+            height=size,
+            width=size,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="latent",
+        ).images
+    )
 
 
 def stock_pipeline(folder, base, dtype, merged):
@@ -232,8 +275,16 @@ def stock_pipeline(folder, base, dtype, merged):
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype)
-    stock = StableDiffusionPipeline(unet=unet, vae=base.vae, scheduler=base.scheduler, text_encoder=None, tokenizer=None, safety_checker=None,
-                                    feature_extractor=None, requires_safety_checker=False)
+    stock = StableDiffusionPipeline(
+        unet=unet,
+        vae=base.vae,
+        scheduler=base.scheduler,
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     stock.set_progress_bar_config(disable=True)
     stock.load_lora_weights(folder / "model")
     if merged:
@@ -309,27 +360,45 @@ def measure(task, args, folder):
 
 def run_script(args, folder, checkpointing):
     "Seconds per step of a training script as it is: a long run less a short one."
+
     def seconds(steps):
         out = tempfile.mkdtemp(dir=folder)
-        command = [sys.executable, args.script, f"--pretrained_model_name_or_path={folder}", f"--train_data_dir={folder / 'captioned'}", f"--output_dir={out}",
-                   f"--resolution={args.size}", f"--train_batch_size={args.batch}", f"--max_train_steps={steps}", "--rank=8", "--checkpointing_steps=1000000",
-                   *(["--gradient_checkpointing"] if checkpointing else []), *(["--mixed_precision=fp16"] if device_name() == "cuda" else [])]
+        command = [
+            sys.executable,
+            args.script,
+            f"--pretrained_model_name_or_path={folder}",
+            f"--train_data_dir={folder / 'captioned'}",
+            f"--output_dir={out}",
+            f"--resolution={args.size}",
+            f"--train_batch_size={args.batch}",
+            f"--max_train_steps={steps}",
+            "--rank=8",
+            "--checkpointing_steps=1000000",
+            *(["--gradient_checkpointing"] if checkpointing else []),
+            *(["--mixed_precision=fp16"] if device_name() == "cuda" else []),
+        ]
         start, done = time.perf_counter(), subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{args.script} failed:\n{done.stderr[-2000:]}")
         return time.perf_counter() - start
+
     return (seconds(2 + 2 * args.repeat) - seconds(2)) / (2 * args.repeat)
 
 
 def drawn_difference(folder):
     "How far our latents are from each stock pipeline's, as a share of the largest value."
     drawn = {variant: torch.load(Path(folder) / f"{variant}.pt").float() for variant in VARIANTS["drawing"]}
-    return {variant: ((drawn["ours"] - drawn[variant]).abs().max() / drawn[variant].abs().max()).item() for variant in VARIANTS["drawing"][:2]}
+    return {
+        variant: ((drawn["ours"] - drawn[variant]).abs().max() / drawn[variant].abs().max()).item() for variant in VARIANTS["drawing"][:2]
+    }
 
 
 def show(task, rows):
     first = next(iter(rows.values()))
-    def memory(row): return "" if row["memory"] is None else f"{row['memory']:8.2f}{row['memory'] / first['memory']:9.2f}x"
+
+    def memory(row):
+        return "" if row["memory"] is None else f"{row['memory']:8.2f}{row['memory'] / first['memory']:9.2f}x"
+
     print(f"\n{task:24}{'seconds':>10}{'speed':>10}{'GiB':>8}{'memory':>10}")
     for variant, row in rows.items():
         print(f"{variant:24}{row['seconds']:10.3f}{first['seconds'] / row['seconds']:9.2f}x{memory(row)}")
@@ -340,9 +409,11 @@ def ratios(found):
     training, drawing = found["training"], found["drawing"]
     faster = lambda rows, other: round(rows[other]["seconds"] / rows["ours"]["seconds"], 3)
     return dict(
-        train_vs_stock=faster(training, "stock"), train_vs_stock_checkpointed=faster(training, "stock, checkpointing"),
+        train_vs_stock=faster(training, "stock"),
+        train_vs_stock_checkpointed=faster(training, "stock, checkpointing"),
         memory_vs_stock=round(training["ours"]["memory"] / training["stock"]["memory"], 3),
-        sample_vs_merged=faster(drawing, "stock, merged"), sample_vs_unmerged=faster(drawing, "stock, unmerged"),
+        sample_vs_merged=faster(drawing, "stock, merged"),
+        sample_vs_unmerged=faster(drawing, "stock, unmerged"),
         **{f"train_vs_{name}": faster(training, name) for name in training if name.startswith("script")},
     )
 
@@ -364,7 +435,9 @@ def main():
     parser.add_argument("--steps", type=int, default=50, help="DDIM steps")
     parser.add_argument("--repeat", type=int, default=3, help="training steps measured in a process, after one that is not")
     parser.add_argument("--rounds", type=int, default=1, help="times there and back again")
-    parser.add_argument("--script", default=None, help="a training script with the flags of diffusers' train_text_to_image_lora.py, timed as it is")
+    parser.add_argument(
+        "--script", default=None, help="a training script with the flags of diffusers' train_text_to_image_lora.py, timed as it is"
+    )
     parser.add_argument("--out", default=None, help="JSON file for the figures")
     for name in ("--folder", "--task", "--variant"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -390,7 +463,15 @@ def compare(args, folder):
             found["training"][name] = dict(seconds=run_script(args, folder, checkpointing), memory=None)
     for task in VARIANTS:
         show(task, found[task])
-    how = dict(geometry=args.geometry, size=args.size, batch=args.batch, images=args.images, steps=args.steps, device=device_name(), threads=torch.get_num_threads())
+    how = dict(
+        geometry=args.geometry,
+        size=args.size,
+        batch=args.batch,
+        images=args.images,
+        steps=args.steps,
+        device=device_name(),
+        threads=torch.get_num_threads(),
+    )
     if args.out:
         Path(args.out).write_text(json.dumps(how | dict(gate=gate) | found | ratios(found), indent=1) + "\n")
     print(json.dumps(ratios(found)))

@@ -7,6 +7,7 @@ optimizer's memory), every loss, the model, the best model, every picture and th
 
 The instants follow from --seed; where exactly a process is at that instant does not. The last line is `N kills, M different`; M counts files and tensors.
 """
+
 import argparse
 import json
 import os
@@ -32,11 +33,34 @@ from defect_lora.training.trainer import Trainer
 
 def make_config(folder, backup):
     "Twelve steps that save, sample, evaluate and keep a best."
-    phases = [Phase("learn classes", 2, 1e-3, "cross_attention"), Phase("decoder", 2, 1e-3, "decoder"), Phase("all adapters", 2, 1e-3, "all")]
-    return TrainConfig.from_recipe("document", base="tiny", data=str(folder / "data"), size=64, per_class=2, phases=phases,
-                                   warmup_steps=2, checkpointing_steps=2, batch_size=8, gradient_accumulation_steps=2, sample_every=2, samples_per_class=1,
-                                   evaluate_every=3, evaluate_per_class=2, patience=0, held_out_per_class=1, checkpoints_total_limit=1, num_inference_steps=2,
-                                   guidance_scale=2.0, gradient_checkpointing=False, backup=str(backup))
+    phases = [
+        Phase("learn classes", 2, 1e-3, "cross_attention"),
+        Phase("decoder", 2, 1e-3, "decoder"),
+        Phase("all adapters", 2, 1e-3, "all"),
+    ]
+    return TrainConfig.from_recipe(
+        "document",
+        base="tiny",
+        data=str(folder / "data"),
+        size=64,
+        per_class=2,
+        phases=phases,
+        warmup_steps=2,
+        checkpointing_steps=2,
+        batch_size=8,
+        gradient_accumulation_steps=2,
+        sample_every=2,
+        samples_per_class=1,
+        evaluate_every=3,
+        evaluate_per_class=2,
+        patience=0,
+        held_out_per_class=1,
+        checkpoints_total_limit=1,
+        num_inference_steps=2,
+        guidance_scale=2.0,
+        gradient_checkpointing=False,
+        backup=str(backup),
+    )
 
 
 def in_a_child(work):
@@ -71,6 +95,7 @@ def fuse(operations):
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             return done
+
         return operate
 
     for module, name in ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"), (checkpoints, "save_file")):
@@ -91,10 +116,12 @@ def disturbed(folder, name, chance, most, seconds, operations):
     while True:
         inside = chance.random() < 0.5
         last, instant = chance.randint(1, operations), chance.uniform(0, seconds)
+
         def work():
             if inside and kills < most:
                 fuse(last)
             train(folder, name)
+
         child, deadline = in_a_child(work), time.monotonic() + instant
         while not inside and kills < most and time.monotonic() < deadline:
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -118,13 +145,34 @@ def differences(run, other):
     last = [checkpoints.list_checkpoints(place / "checkpoints")[-1] for place in (run, other)]
     for name in ("model.safetensors", "optimizer.safetensors"):
         mine, theirs = (load_file(place / name) for place in last)
-        found += [f"{name}: {key}" for key in sorted(mine.keys() | theirs.keys()) if key not in mine or key not in theirs or not torch.equal(mine[key], theirs[key])]
+        found += [
+            f"{name}: {key}"
+            for key in sorted(mine.keys() | theirs.keys())
+            if key not in mine or key not in theirs or not torch.equal(mine[key], theirs[key])
+        ]
     rows = [read_metrics(place / "metrics.jsonl") for place in (run, other)]
-    told = [(losses(r), [{k: v for k, v in row.items() if k != "seconds"} for kind in ("samples", "loss", "evaluation") for row in validations(r, kind)]) for r in rows]
+    told = [
+        (
+            losses(r),
+            [
+                {k: v for k, v in row.items() if k != "seconds"}
+                for kind in ("samples", "loss", "evaluation")
+                for row in validations(r, kind)
+            ],
+        )
+        for r in rows
+    ]
     if told[0] != told[1]:
         found.append("metrics.jsonl")
-    files = [{path.relative_to(place): path for pattern in ("epoch_*/*", "model/*", "best/*") for path in place.glob(pattern)} for place in (run, other)]
-    found += [str(name) for name in sorted(files[0].keys() | files[1].keys()) if any(name not in f for f in files) or contents(files[0][name]) != contents(files[1][name])]
+    files = [
+        {path.relative_to(place): path for pattern in ("epoch_*/*", "model/*", "best/*") for path in place.glob(pattern)}
+        for place in (run, other)
+    ]
+    found += [
+        str(name)
+        for name in sorted(files[0].keys() | files[1].keys())
+        if any(name not in f for f in files) or contents(files[0][name]) != contents(files[1][name])
+    ]
     found += [str(path) for path in other.rglob(".*") if path.name != ".lock"]  # what a killed process left behind
     return found
 
@@ -134,7 +182,9 @@ def contents(path):
     if path.suffix != ".safetensors":
         return path.read_bytes()
     with safe_open(path, "pt") as file:
-        return file.metadata(), {name: (str(tensor.dtype), tensor.shape, tensor.numpy().tobytes()) for name, tensor in load_file(path).items()}
+        return file.metadata(), {
+            name: (str(tensor.dtype), tensor.shape, tensor.numpy().tobytes()) for name, tensor in load_file(path).items()
+        }
 
 
 def main():
@@ -151,12 +201,21 @@ def main():
     _, status = os.waitpid(in_a_child(lambda: train_counting(folder, "whole")), 0)
     if status:
         raise SystemExit((folder / "said.log").read_text()[-2000:])
-    seconds, operations, chance, done, different, runs = time.monotonic() - start, int((folder / "operations").read_text()), random.Random(args.seed), 0, [], 0
+    seconds, operations, chance, done, different, runs = (
+        time.monotonic() - start,
+        int((folder / "operations").read_text()),
+        random.Random(args.seed),
+        0,
+        [],
+        0,
+    )
     while done < args.kills:
         name = f"run_{runs}"
         done += disturbed(folder, name, chance, args.kills - done, seconds, operations)
         runs += 1
-        found = differences(folder / "whole", folder / name) + [f"backup: {what}" for what in differences(folder / name, folder / f"{name}_backup")]
+        found = differences(folder / "whole", folder / name) + [
+            f"backup: {what}" for what in differences(folder / name, folder / f"{name}_backup")
+        ]
         print(f"run {runs}: {done} kills so far, {len(found)} different {found[:3] or ''}", file=sys.stderr, flush=True)
         different += found
         shutil.rmtree(folder / name)

@@ -61,7 +61,7 @@ def _load_libraries():
     "Import torch and what needs it, and listen. Raises InputError where torchvision does not fit torch."
     _listen()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine many times slower
-    from defect_lora.model import unet# noqa: F401
+    from defect_lora.model import unet  # noqa: F401
 
 # %% ../nbs/cli.ipynb #a24f6af9
 def _require(right, flag, value, wanted):
@@ -100,6 +100,7 @@ def _output_folder(out):
 @dataclass
 class Data:
     "Render cables, in DS-MVTec's layout."
+
     out: str  # folder to write
     per_class: int = 10  # images of each class
     seed: int = 0  # every image follows from it
@@ -126,6 +127,7 @@ class Data:
 @dataclass
 class Train:
     "Train on a folder of images; the same command again goes on from the run's last checkpoint."
+
     out: str  # the run folder
     data: DataOptions
     model: ModelOptions
@@ -182,6 +184,7 @@ def _part(config, kind):
 @dataclass
 class Pairs:
     "Defects painted into photographs of good parts, with their masks, for segmenters."
+
     pairs: bool = False  # paint pairs of image and mask, with COCO's annotations.json; --guidance-scale is then 5 by default
     good: str | None = None  # folder of photographs of good parts to paint into; those of the real images by default
     real: str | None = None  # folder of real images with masks, which say where defects lie; what the run was trained on by default
@@ -192,6 +195,7 @@ class Pairs:
 @dataclass
 class Generate:
     "Generate new images of each class with a trained run; the same command again goes on with what is missing."
+
     run: str  # the run folder that train wrote, a saved model, or a model on the Hub, such as user/name
     out: str  # folder to write
     per_class: int = 10  # images of each class
@@ -221,8 +225,16 @@ class Generate:
     def _generate(self, pipe, names):
         from defect_lora import generate_images
 
-        generate_images(pipe, self.out, per_class=self.per_class, classes=names, seed=self.seed, batch_size=self.batch_size,
-                        shard_size=self.shard_size, **self._sampling())
+        generate_images(
+            pipe,
+            self.out,
+            per_class=self.per_class,
+            classes=names,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            shard_size=self.shard_size,
+            **self._sampling(),
+        )
         return [f"{self.per_class * len(names or pipe.classes)} images: {self.out}", f"manifest: {Path(self.out) / 'manifest.jsonl'}"]
 
     def _paint(self, pipe, names):
@@ -230,8 +242,18 @@ class Generate:
 
         good, real = _photographs(self.run, self.pairs)
         sampling = self._sampling() | (dict(guidance_scale=GUIDANCE) if self.guidance_scale is None else {})
-        paint_defects(pipe, self.out, good, real, per_class=self.per_class, classes=names, seed=self.seed, batch_size=self.batch_size,
-                      layout=self.pairs.layout or "ds-mvtec", **sampling)
+        paint_defects(
+            pipe,
+            self.out,
+            good,
+            real,
+            per_class=self.per_class,
+            classes=names,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            layout=self.pairs.layout or "ds-mvtec",
+            **sampling,
+        )
         files = [Path(self.out) / name for name in ("manifest.jsonl", "annotations.json")]
         count = len(files[0].read_text(encoding="utf-8").splitlines())
         return [f"{count} images with masks: {self.out}", *(f"{path.stem}: {path}" for path in files)]
@@ -307,6 +329,7 @@ def _device(state):
 @dataclass
 class Evaluate:
     "Say how good generated images are, beside real ones."
+
     real: str  # folder of real images, any layout that train reads
     fake: str  # folder of generated images, a folder per class
     out: str  # folder for report.json, report.md and report.html
@@ -337,8 +360,9 @@ class Evaluate:
             return None
         few = DefectSpectrumDataset(self.real, category=self.category, per_class=self.usefulness)
         if len(few.holdout()) == 0:
-            raise InputError(f"--usefulness {self.usefulness}: {self.real} has no more real images of any class, "
-                             "so none is left to test on; take fewer")
+            raise InputError(
+                f"--usefulness {self.usefulness}: {self.real} has no more real images of any class, so none is left to test on; take fewer"
+            )
         return few
 
     def _check(self):
@@ -372,6 +396,7 @@ def _report(args, few):
 @dataclass
 class Export:
     "Copy generated images into a layout that other programs read."
+
     fake: str  # folder of generated images
     out: str  # a new folder
     layout: Literal["folders", "mvtec", "huggingface", "coco"] = "folders"  # a folder per class, some with a file beside, or MVTec AD's
@@ -393,6 +418,7 @@ class Export:
 @dataclass
 class Publish:
     "Upload a trained model to the Hub with a card that says what it is and how good it is."
+
     run: str  # the run folder that train wrote, or a saved model
     repo: str  # user/name on the Hub; made where it is missing
     report: str | None = None  # folder of the report, whose figures the card then has
@@ -415,6 +441,7 @@ class Publish:
 @dataclass
 class Demo:
     "Everything on two CPU cores: render cables, train the tiny base, generate, evaluate."
+
     out: str = "demo"  # folder to write
     epochs: int = 80  # passes over the images; the recipe tuned, which wants more time, has 400
     per_class: int = 10  # images of each class, rendered and generated
@@ -439,8 +466,26 @@ class Demo:
         steps = [] if self.num_inference_steps is None else ["--num-inference-steps", str(self.num_inference_steps)]
         return [
             ["data", "--out", data, "--size", "128", *same],
-            ["train", "--data", data, "--out", run, "--base", "tiny", "--recipe", "tuned", "--batch-size", "16",
-             "--gradient-accumulation-steps", "1", "--evaluate-every", "0", *same, "--epochs", str(self.epochs)],
+            [
+                "train",
+                "--data",
+                data,
+                "--out",
+                run,
+                "--base",
+                "tiny",
+                "--recipe",
+                "tuned",
+                "--batch-size",
+                "16",
+                "--gradient-accumulation-steps",
+                "1",
+                "--evaluate-every",
+                "0",
+                *same,
+                "--epochs",
+                str(self.epochs),
+            ],
             ["generate", "--run", run, "--out", generated, *steps, *same],
             ["data", "--out", unseen, "--size", "128", *more],
             ["evaluate", "--real", unseen, "--fake", generated, "--out", report],
@@ -503,7 +548,10 @@ def _rule_for_numbers(info):
             raise ValueError(f"{words[0]!r} is not a {'whole ' * (info.type is int)}number") from None
 
     return PrimitiveConstructorSpec(
-        nargs=1, metavar=info.type.__name__.upper(), instance_from_str=read, is_instance=lambda value: isinstance(value, (int, float)),
+        nargs=1,
+        metavar=info.type.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, (int, float)),
         str_from_instance=lambda value: [str(value)],
     )
 
@@ -515,7 +563,10 @@ def _rule_for_phases(info):
     if info.type != list[Phase]:
         return None
     return PrimitiveConstructorSpec(
-        nargs=1, metavar="ROWS", instance_from_str=lambda words: parse_phases(words[0]), is_instance=lambda value: isinstance(value, list),
+        nargs=1,
+        metavar="ROWS",
+        instance_from_str=lambda words: parse_phases(words[0]),
+        is_instance=lambda value: isinstance(value, list),
         str_from_instance=lambda rows: [format_phases(rows)],
     )
 
@@ -575,7 +626,7 @@ _DESCRIPTION = """New images of industrial defects from a few photographs of eac
 def _in_one_line(box):
     "What a box says between its title and the next rule."
     rows = [line.strip(" │") for line in box.splitlines()[1:]]
-    rows = [row for row in rows if row][not rows[0].strip("─-"):]  # where no lines can be drawn, a rule follows the title
+    rows = [row for row in rows if row][not rows[0].strip("─-") :]  # where no lines can be drawn, a rule follows the title
     said = " ".join(itertools.takewhile(lambda row: row.strip("─-╰╯"), rows))
     if said.startswith("Missing from"):
         return "give " + ", ".join(re.findall(r"(?<!\S)--[a-z-]+", said))

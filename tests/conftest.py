@@ -1,4 +1,5 @@
 "The benchmarks are tested, and what they build is used by other tests."
+
 import sys
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 "A loopback server that stands in for the Hub: repositories in memory, as the Hub's client reads and writes them."
+
 import base64
 import hashlib
 import json
@@ -21,7 +22,9 @@ class Hub:
         self.repos, self.asked, self.private, self.broken = {}, set(), {}, False
 
     def add_folder(self, repo, folder):
-        self.repos[repo] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+        self.repos[repo] = {
+            path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()
+        }
 
 
 def find_repo(path):
@@ -53,7 +56,11 @@ def make_handler(hub):
             if files is None:
                 self.reply(404, dict(error="Repository not found"), X_Error_Code="RepoNotFound", Content_Type="application/json")
             elif what in ("", "revision"):
-                self.reply(200, dict(id=repo.partition("/")[2], sha=COMMIT, siblings=[dict(rfilename=name) for name in files]), Content_Type="application/json")
+                self.reply(
+                    200,
+                    dict(id=repo.partition("/")[2], sha=COMMIT, siblings=[dict(rfilename=name) for name in files]),
+                    Content_Type="application/json",
+                )
             elif what == "tree":
                 found = [dict(type="file", path=name, size=len(data), oid=hashlib.sha1(data).hexdigest()) for name, data in files.items()]
                 self.reply(200, found, Content_Type="application/json")
@@ -81,11 +88,26 @@ def make_handler(hub):
             if hub.broken:
                 return self.reply(503 if rest.startswith("commit") else 200, dict(error="out of order", files=[]))
             if rest.startswith("preupload"):
-                return self.reply(200, dict(files=[dict(path=file["path"], uploadMode="regular", shouldIgnore=False, oid=None) for file in json.loads(sent)["files"]]), Content_Type="application/json")
+                return self.reply(
+                    200,
+                    dict(
+                        files=[
+                            dict(path=file["path"], uploadMode="regular", shouldIgnore=False, oid=None)
+                            for file in json.loads(sent)["files"]
+                        ]
+                    ),
+                    Content_Type="application/json",
+                )
             rows = [json.loads(line) for line in sent.splitlines()]
-            hub.repos[repo].update({row["value"]["path"]: base64.b64decode(row["value"]["content"]) for row in rows if row["key"] == "file"})
+            hub.repos[repo].update(
+                {row["value"]["path"]: base64.b64decode(row["value"]["content"]) for row in rows if row["key"] == "file"}
+            )
             where = f"http://{self.headers['Host']}/{repo.partition('/')[2]}/commit/{COMMIT}"
-            self.reply(200, dict(success=True, commitOid=COMMIT, commitUrl=where, hookOutput="", pullRequestUrl=None), Content_Type="application/json")
+            self.reply(
+                200,
+                dict(success=True, commitOid=COMMIT, commitUrl=where, hookOutput="", pullRequestUrl=None),
+                Content_Type="application/json",
+            )
 
     return Handler
 
@@ -104,6 +126,14 @@ def serving(hub):
 def run_with_hub(code, endpoint, *arguments, **environment):
     "Run Python code in a process of its own, since the endpoint is read at import."
     root = Path(__file__).parents[1]
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                   "PYTHONPATH": str(root), "NO_PROXY": "127.0.0.1", "HF_HUB_OFFLINE": "0", **environment}
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONPATH": str(root),
+        "NO_PROXY": "127.0.0.1",
+        "HF_HUB_OFFLINE": "0",
+        **environment,
+    }
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True)

@@ -4,6 +4,7 @@ Text and pictures are kept, pictures as small JPEGs; panels and progress bars ar
 The library's notebooks run in a minute each. A tutorial runs with its real settings in an empty folder; all five take about forty minutes on
 two CPU cores. A study shows its committed results, and measures them again only by the command that it names.
 """
+
 import base64
 import io
 import json
@@ -38,6 +39,7 @@ def kept(output):
 
 def plain(output):
     "An output without the places of the machine that it ran on."
+
     def mend(text):
         text = HERE.sub(".../", text)
         return text if len(text) < LONG else text[:LONG] + " ..."

@@ -3,6 +3,7 @@
 Chromium is Debian's (`apt-get install chromium`), or the program that CHROMIUM names; without it these tests are skipped.
 DEFECT_LORA_SCREENSHOTS names a folder that gets pictures of every stage, for looking at.
 """
+
 import json
 import os
 import re
@@ -22,7 +23,15 @@ import defect_lora
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 QUICKSTART = Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ipynb"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PATIENCE = 240_000  # milliseconds, on a machine that does other work as well
 PAINTING = """import torch
 from defect_lora.model.base import load_base
@@ -53,12 +62,34 @@ def lab(tmp_path_factory):
     home = folder.parent
     write_settings(home / "settings", "apputils-extension/notification", fetchNews="false")
     write_settings(home / "settings", "notebook-extension/tracker", windowingMode="none")  # every cell is in the page, wherever one looks
-    environment = os.environ | dict(DEFECT_LORA_SMALL="1", HF_HUB_OFFLINE="1", JUPYTER_RUNTIME_DIR=str(home / "runtime"), JUPYTER_CONFIG_DIR=str(home / "config"), JUPYTER_DATA_DIR=str(home / "data"),
-                                    IPYTHONDIR=str(home / "ipython"), JUPYTERLAB_SETTINGS_DIR=str(home / "settings"), JUPYTERLAB_WORKSPACES_DIR=str(home / "workspaces"),
-                                    PYTHONPATH=os.pathsep.join(filter(None, [str(Path(defect_lora.__file__).parents[1]), os.environ.get("PYTHONPATH")])))
+    environment = os.environ | dict(
+        DEFECT_LORA_SMALL="1",
+        HF_HUB_OFFLINE="1",
+        JUPYTER_RUNTIME_DIR=str(home / "runtime"),
+        JUPYTER_CONFIG_DIR=str(home / "config"),
+        JUPYTER_DATA_DIR=str(home / "data"),
+        IPYTHONDIR=str(home / "ipython"),
+        JUPYTERLAB_SETTINGS_DIR=str(home / "settings"),
+        JUPYTERLAB_WORKSPACES_DIR=str(home / "workspaces"),
+        PYTHONPATH=os.pathsep.join(filter(None, [str(Path(defect_lora.__file__).parents[1]), os.environ.get("PYTHONPATH")])),
+    )
     with open(home / "log", "w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.port=0", "--IdentityProvider.token=t", f"--ServerApp.root_dir={folder}",
-                                   "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"], env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--ServerApp.port=0",
+                "--IdentityProvider.token=t",
+                f"--ServerApp.root_dir={folder}",
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            ],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     try:
         yield address_of(server, home), folder
     finally:
@@ -81,7 +112,7 @@ def address_of(server, home):
             except ValueError:
                 pass
         assert server.poll() is None, (home / "log").read_text()
-        time.sleep(.1)
+        time.sleep(0.1)
     raise AssertionError((home / "log").read_text())
 
 
@@ -96,7 +127,14 @@ def page(lab):
         page.set_default_timeout(PATIENCE)
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(f"page: {error}"))
-        page.on("console", lambda message: message.type == "error" and "ERR_NAME_NOT_RESOLVED" not in message.text and page.errors.append(f"console: {message.text} {message.location.get('url', '')}"))
+        page.on(
+            "console",
+            lambda message: (
+                message.type == "error"
+                and "ERR_NAME_NOT_RESOLVED" not in message.text
+                and page.errors.append(f"console: {message.text} {message.location.get('url', '')}")
+            ),
+        )
         open_notebook(page, lab[0], "quickstart.ipynb")
         run_all(page)
         yield page
@@ -177,9 +215,14 @@ def test_images_are_generated_stopped_opened_and_saved(page, lab):
         panel.get_by_role("link", name="kept.zip").click()
     saved = sorted((lab[1] / "kept" / "missing_cable").glob("*.png"))
     with zipfile.ZipFile(download.value.path()) as archive:
-        assert archive.testzip() is None and {Path(name).name for name in archive.namelist()} == {path.name for path in saved} | {"manifest.jsonl"}
+        assert archive.testzip() is None and {Path(name).name for name in archive.namelist()} == {path.name for path in saved} | {
+            "manifest.jsonl"
+        }
     rows = [json.loads(line) for line in (lab[1] / "kept" / "manifest.jsonl").read_text().splitlines()]
-    assert len(rows) == len(saved) >= 2 and [(row["seed"], row["num_inference_steps"]) for row in rows][0] == (1, 2)  # seed 0 of the first press was discarded
+    assert len(rows) == len(saved) >= 2 and [(row["seed"], row["num_inference_steps"]) for row in rows][0] == (
+        1,
+        2,
+    )  # seed 0 of the first press was discarded
 
 
 def test_the_report_and_the_comparison_are_shown(page):
@@ -200,12 +243,40 @@ def test_the_report_and_the_comparison_are_shown(page):
 def test_a_training_in_another_process_is_watched_through_a_reload(page, lab):
     address, folder = lab
     cell = nbformat.v4.new_code_cell('from defect_lora import WatchWidget\nWatchWidget("other")')
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "watch.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "watch.ipynb"
+    )
     open_notebook(page, address, "watch.ipynb")
     run_all(page)
     saying(page, "other: waiting for a training to begin").wait_for()
-    training = subprocess.Popen([sys.executable, "-m", "defect_lora.cli", "train", "--data", str(folder / "quickstart" / "data"), "--out", str(folder / "other"), "--base", "tiny", "--recipe", "tuned",
-                                 "--per-class", "2", "--epochs", "16", "--evaluate-every", "0", "--num-inference-steps", "2", "--sample-every", "8"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    training = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "defect_lora.cli",
+            "train",
+            "--data",
+            str(folder / "quickstart" / "data"),
+            "--out",
+            str(folder / "other"),
+            "--base",
+            "tiny",
+            "--recipe",
+            "tuned",
+            "--per-class",
+            "2",
+            "--epochs",
+            "16",
+            "--evaluate-every",
+            "0",
+            "--num-inference-steps",
+            "2",
+            "--sample-every",
+            "8",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     saying(page, r"training\. Epoch \d+ of 16").wait_for()
     page.keyboard.press("Control+s")
     page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
@@ -219,7 +290,9 @@ def test_a_training_in_another_process_is_watched_through_a_reload(page, lab):
 def test_a_defect_is_painted_where_a_person_draws(page, lab):
     address, folder = lab
     cell = nbformat.v4.new_code_cell(PAINTING)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "paint.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata=nbformat.read(QUICKSTART, as_version=4).metadata), folder / "paint.ipynb"
+    )
     open_notebook(page, address, "paint.ipynb")
     run_all(page)
     saying(page, "Choose a class, mark where its defect is to be").wait_for()

@@ -1,4 +1,5 @@
 "Wrong input exits with 2 and one line that names it; help needs no torch."
+
 import os
 import subprocess
 import sys
@@ -144,23 +145,33 @@ FLAGS = {  # each command's, as scripts may use them; a flag may get a new spell
     "demo": "--out --epochs --per-class --num-inference-steps --seed",
     "data": "--out --per-class --seed --size",
     "train": "--data --out --category --per-class --base --size --fit --flip --no-flip --rank --alpha --dropout --targets --tokens "
-             "--condition-dropout --embedding-lr-scale --weight-decay --max-grad-norm --warmup-steps --decay-from --mask-weight "
-             "--snr-gamma --batch-size --accumulation --gradient-checkpointing --no-gradient-checkpointing --fit-memory --no-fit-memory "
-             "--mixed-precision --sample-every --samples-per-class --evaluate-every --evaluate-per-class --unseen-per-class --patience "
-             "--num-inference-steps --guidance-scale --start --save-every --keep-checkpoints --mirror --tracker --seed --phases "
-             "--epochs --recipe",
+    "--condition-dropout --embedding-lr-scale --weight-decay --max-grad-norm --warmup-steps --decay-from --mask-weight "
+    "--snr-gamma --batch-size --accumulation --gradient-checkpointing --no-gradient-checkpointing --fit-memory --no-fit-memory "
+    "--mixed-precision --sample-every --samples-per-class --evaluate-every --evaluate-per-class --unseen-per-class --patience "
+    "--num-inference-steps --guidance-scale --start --save-every --keep-checkpoints --mirror --tracker --seed --phases "
+    "--epochs --recipe",
     "generate": "--run --out --per-class --classes --seed --num-inference-steps --guidance-scale --fast --batch-size --shard-size "
-                "--pairs --good --real --category --layout",
+    "--pairs --good --real --category --layout",
     "evaluate": "--real --fake --category --out --features --usefulness --segmenter --curate --run",
     "export": "--fake --out --layout --category --good",
     "publish": "--run --repo --report --generated --data-licence --public --look",
 }
 SWITCHES = ["--fast", "--pairs", "--segmenter", "--curate", "--public"]
 PAIRED = ["--flip", "--gradient-checkpointing", "--fit-memory"]  # these have a --no- beside them
-WORDS = {"--fit": "crop", "--targets": "all", "--mixed-precision": "bf16", "--start": "mean", "--recipe": "tuned", "--features": "clip",
-         "--phases": "a:3:1e-4:all"}
-REQUIRED = {"train": ["--data", "x", "--out", "y"], "generate": ["--run", "x", "--out", "y"],
-            "evaluate": ["--real", "x", "--fake", "x", "--out", "y"]}
+WORDS = {
+    "--fit": "crop",
+    "--targets": "all",
+    "--mixed-precision": "bf16",
+    "--start": "mean",
+    "--recipe": "tuned",
+    "--features": "clip",
+    "--phases": "a:3:1e-4:all",
+}
+REQUIRED = {
+    "train": ["--data", "x", "--out", "y"],
+    "generate": ["--run", "x", "--out", "y"],
+    "evaluate": ["--real", "x", "--fake", "x", "--out", "y"],
+}
 
 
 def word(command, flag):

@@ -3,6 +3,7 @@
 Colab's kernel and widgets are older than what pip installs today. They are put into a virtual environment of their own, which takes
 everything else from the one that runs the tests; a stand-in for `google.colab` is on its path.
 """
+
 import configparser
 import json
 import os
@@ -55,8 +56,13 @@ def resolve(*more):
     settings = configparser.ConfigParser()
     settings.read(ROOT / "settings.ini")
     wanted = [*settings["DEFAULT"]["requirements"].split(), (COLAB / "requirements.txt").read_text(), *more]
-    done = subprocess.run(["uv", "pip", "compile", "--quiet", "--python-version", "3.13", "--python-platform", "x86_64-manylinux_2_28", "-"],
-                          input="\n".join(wanted), capture_output=True, text=True, cwd=COLAB)
+    done = subprocess.run(
+        ["uv", "pip", "compile", "--quiet", "--python-version", "3.13", "--python-platform", "x86_64-manylinux_2_28", "-"],
+        input="\n".join(wanted),
+        capture_output=True,
+        text=True,
+        cwd=COLAB,
+    )
     return dict(re.findall(r"^([\w.-]+)==(\S+)", done.stdout, re.M)), done.stderr
 
 
@@ -81,14 +87,25 @@ def front(tmp_path_factory):
     folder = tmp_path_factory.mktemp("front")
     subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
-    subprocess.run(["uv", "pip", "install", "--quiet", "--python", str(python), *(f"{name}=={version}" for name, version in FRONT.items())], check=True)
-    own = subprocess.run([str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run(
+        ["uv", "pip", "install", "--quiet", "--python", str(python), *(f"{name}=={version}" for name, version in FRONT.items())], check=True
+    )
+    own = subprocess.run(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     (Path(own) / "rest.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     spec = folder / "share" / "kernels" / "colab"
     spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text(json.dumps(dict(argv=[str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="colab", language="python")))
-    return dict(JUPYTER_PATH=str(folder / "share"), IPYTHONDIR=str(folder / "ipython"), DEFECT_LORA_SMALL="1", HF_HUB_OFFLINE="1",
-                PYTHONPATH=os.pathsep.join([str(Path(defect_lora.__file__).parents[1]), str(COLAB)]))
+    (spec / "kernel.json").write_text(
+        json.dumps(dict(argv=[str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="colab", language="python"))
+    )
+    return dict(
+        JUPYTER_PATH=str(folder / "share"),
+        IPYTHONDIR=str(folder / "ipython"),
+        DEFECT_LORA_SMALL="1",
+        HF_HUB_OFFLINE="1",
+        PYTHONPATH=os.pathsep.join([str(Path(defect_lora.__file__).parents[1]), str(COLAB)]),
+    )
 
 
 def run(path, front, folder, more=(), settings=(), **environment):
@@ -135,10 +152,26 @@ def test_a_drive_that_cannot_be_mounted_stops_nothing(front, tmp_path):
 def cache(tmp_path):
     "A Hub cache with Stable Diffusion 1.5's repository, small and of random weights, and a part of DS-MVTec, as the Hub's client fills it."
     model = tmp_path / "model"
-    UNet2DConditionModel(sample_size=8, block_out_channels=(32, 64), down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-                         layers_per_block=1, cross_attention_dim=768, attention_head_dim=4, norm_num_groups=8).save_pretrained(model / "unet")
-    AutoencoderKL(block_out_channels=(8, 8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=4, sample_size=64).save_pretrained(model / "vae")
-    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1).save_pretrained(model / "scheduler")
+    UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=768,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    ).save_pretrained(model / "unet")
+    AutoencoderKL(
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=4,
+        sample_size=64,
+    ).save_pretrained(model / "vae")
+    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1).save_pretrained(
+        model / "scheduler"
+    )
     (model / "model_index.json").write_text(json.dumps(dict(_class_name="StableDiffusionPipeline")))
     hub = Hub()
     hub.add_folder(f"models/{SD15}", model)
@@ -152,7 +185,9 @@ def cache(tmp_path):
 
 def test_the_quickstart_s_branch_for_a_gpu_runs_unchanged(front, cache, tmp_path):
     (tmp_path / "empty").mkdir()
-    said = run(TUTORIALS[0], front, tmp_path / "empty", settings=[('world = "auto"', 'world = "sd15"')], HF_HOME=str(cache), HF_ENDPOINT=NOWHERE)
+    said = run(
+        TUTORIALS[0], front, tmp_path / "empty", settings=[('world = "auto"', 'world = "sd15"')], HF_HOME=str(cache), HF_ENDPOINT=NOWHERE
+    )
     assert "Base model sd15" in said and "Judged against held-out photographs." in said
     assert list(tmp_path.glob("empty/quickstart/sd15-*/report/report.json"))
 
@@ -163,12 +198,17 @@ def test_a_notebook_is_committed_clean_and_small(path):
     assert path.stat().st_size < 500_000
     assert "widgets" not in notebook.metadata and "widget-view" not in text and "widget-state" not in text
     outputs = json.dumps([cell.get("outputs", []) for cell in notebook.cells])
-    assert not re.search(r"[\"' (](/(work|root|home|tmp|Users|mnt|opt)/|[A-Z]:\\\\)", re.sub(r'"image/\w+": "[^"]*"', "", outputs)), "a machine's path is in an output"
+    assert not re.search(r"[\"' (](/(work|root|home|tmp|Users|mnt|opt)/|[A-Z]:\\\\)", re.sub(r'"image/\w+": "[^"]*"', "", outputs)), (
+        "a machine's path is in an output"
+    )
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_a_tutorial_opens_in_colab_and_asks_nothing(path):
     notebook = nbformat.read(path, as_version=4)
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert f"colab-badge.svg)](https://colab.research.google.com/github/defect-lora/defect-lora/blob/main/nbs/tutorials/{path.name})" in notebook.cells[0].source
+    assert (
+        f"colab-badge.svg)](https://colab.research.google.com/github/defect-lora/defect-lora/blob/main/nbs/tutorials/{path.name})"
+        in notebook.cells[0].source
+    )
     assert "%pip install" in code and not re.search(r"\binput\(|files\.upload\(|FileUpload|getpass|notebook_login|\blogin\(", code)

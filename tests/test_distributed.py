@@ -1,4 +1,5 @@
 "The same run under `accelerate launch` and `notebook_launcher` with two processes as with one."
+
 import os
 import subprocess
 import sys
@@ -11,10 +12,33 @@ from defect_lora.data.cables import write_cables
 from defect_lora.training.checkpoints import list_checkpoints
 from defect_lora.training.metrics import losses, read_metrics, validations
 
-FLAGS = ["--base=tiny", "--recipe=tuned", "--size=64", "--per-class=2", "--epochs=4", "--batch-size=4", "--accumulation=4", "--warmup-steps=2", "--save-every=2",
-         "--sample-every=2", "--samples-per-class=1", "--evaluate-every=4", "--evaluate-per-class=2", "--num-inference-steps=2"]
+FLAGS = [
+    "--base=tiny",
+    "--recipe=tuned",
+    "--size=64",
+    "--per-class=2",
+    "--epochs=4",
+    "--batch-size=4",
+    "--accumulation=4",
+    "--warmup-steps=2",
+    "--save-every=2",
+    "--sample-every=2",
+    "--samples-per-class=1",
+    "--evaluate-every=4",
+    "--evaluate-per-class=2",
+    "--num-inference-steps=2",
+]
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
+LAUNCH = [
+    sys.executable,
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_machines=1",
+    "--main_process_port=0",
+    "--mixed_precision=no",
+    "--dynamo_backend=no",
+]
 
 
 def launch(processes, *argv):

@@ -1,4 +1,5 @@
 "The documentation site builds from the committed notebooks without a network, and no link inside the project leads nowhere."
+
 import re
 import subprocess
 import sys

@@ -1,4 +1,5 @@
 "Folders that bite: the command `evaluate` on odd, small, damaged and large ones."
+
 import json
 import subprocess
 import sys
@@ -61,7 +62,12 @@ def test_empty_and_damaged_are_named(tmp_path, capsys):
 def test_one_image_of_each_class(tmp_path, capsys):
     assert evaluate(draw(tmp_path / "real", 1), draw(tmp_path / "fake", 1, first=100), tmp_path / "out") == 0
     said = (tmp_path / "out" / "report.md").read_text()
-    assert "Cannot tell" in said and "Cannot tell" in capsys.readouterr().out and "n/a (n = 1)" in said and "nan" not in said.lower().replace("n/a", "")
+    assert (
+        "Cannot tell" in said
+        and "Cannot tell" in capsys.readouterr().out
+        and "n/a (n = 1)" in said
+        and "nan" not in said.lower().replace("n/a", "")
+    )
 
 
 def test_curated_twice_and_told(tmp_path, capsys):

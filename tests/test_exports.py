@@ -4,6 +4,7 @@ anomalib is not installed here: its rules are those that it documents for `anoma
 <root>/<category>/{train,test,ground_truth}/<class>/*.png, no other suffix; every test image that is not in `good` has one mask; both
 are sorted by path and paired in that order; and the mask's name must hold the image's stem.
 """
+
 import logging
 
 import numpy as np
@@ -23,7 +24,13 @@ def generated(tmp_path):
     "A set as `generate` writes it."
     for name in NAMES:
         for i in range(2):
-            save_image(render_cable(name if " " not in name else "poke_insulation", i, size=64)[0], tmp_path / "generated" / name / f"{i:03d}.png", class_name=name, seed=i, model="tiny")
+            save_image(
+                render_cable(name if " " not in name else "poke_insulation", i, size=64)[0],
+                tmp_path / "generated" / name / f"{i:03d}.png",
+                class_name=name,
+                seed=i,
+                model="tiny",
+            )
     (tmp_path / "generated" / "manifest.jsonl").write_text("{}\n")
     return tmp_path / "generated"
 
@@ -38,7 +45,9 @@ def test_torchvision_reads_folders(generated, tmp_path):
 def test_datasets_reads_huggingface(generated, tmp_path):
     from datasets import load_dataset
 
-    found = load_dataset("imagefolder", data_dir=str(export_set(generated, tmp_path / "out", "huggingface")), cache_dir=str(tmp_path / "cache"))["train"]
+    found = load_dataset(
+        "imagefolder", data_dir=str(export_set(generated, tmp_path / "out", "huggingface")), cache_dir=str(tmp_path / "cache")
+    )["train"]
     assert sorted(found["label"]) == sorted(NAMES * 2) and set(found["seed"]) == {0, 1} and found[0]["image"].size == (64, 64)
 
 
@@ -74,7 +83,11 @@ def test_pycocotools_reads_coco(tmp_path):
     real = DefectSpectrumDataset(write_cables(tmp_path / "real", per_class=2, size=64), size=64)
     out = export_set(real, tmp_path / "out", "coco")
     coco = COCO(out / "annotations.json")
-    assert len(coco.getImgIds()) == 18 and len(coco.getAnnIds()) == 16 and sorted(c["name"] for c in coco.loadCats(coco.getCatIds())) == [name for name in real.classes if name != "good"]
+    assert (
+        len(coco.getImgIds()) == 18
+        and len(coco.getAnnIds()) == 16
+        and sorted(c["name"] for c in coco.loadCats(coco.getCatIds())) == [name for name in real.classes if name != "good"]
+    )
     masks = {(out / real.classes[sample.label] / sample.path.name): real.mask(i) for i, sample in enumerate(real.samples)}
     for label in coco.loadAnns(coco.getAnnIds()):
         mask = masks[out / coco.loadImgs(label["image_id"])[0]["file_name"]]

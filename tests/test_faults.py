@@ -1,4 +1,5 @@
 "Each fault of a run, injected into the real command: what the user sees, and what is still there."
+
 import json
 import os
 import pickle
@@ -16,8 +17,19 @@ from defect_lora.training.checkpoints import list_checkpoints
 from defect_lora.training.metrics import losses, read_metrics
 
 STEPS = 12
-FLAGS = ["--base=tiny", "--recipe=document", "--size=64", "--per-class=2", "--epochs=6", "--batch-size=8", "--accumulation=2", "--save-every=2", "--sample-every=0",
-         "--evaluate-every=0", "--warmup-steps=2"]
+FLAGS = [
+    "--base=tiny",
+    "--recipe=document",
+    "--size=64",
+    "--per-class=2",
+    "--epochs=6",
+    "--batch-size=8",
+    "--accumulation=2",
+    "--save-every=2",
+    "--sample-every=0",
+    "--evaluate-every=0",
+    "--warmup-steps=2",
+]
 COMMAND = [sys.executable, "-m", "defect_lora.cli"]
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -34,7 +46,13 @@ def place(tmp_path_factory):
 
 def train(data, out, *more, before=()):
     "Exit code and standard error of `defect-lora train`."
-    done = subprocess.run([*before, *COMMAND, "train", "--data", str(data), "--out", str(out), *FLAGS, *more], capture_output=True, text=True, env=ENV, timeout=300)
+    done = subprocess.run(
+        [*before, *COMMAND, "train", "--data", str(data), "--out", str(out), *FLAGS, *more],
+        capture_output=True,
+        text=True,
+        env=ENV,
+        timeout=300,
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stderr
 
@@ -56,12 +74,14 @@ def equals_whole(run):
 def last_tensors(run):
     from safetensors.torch import load_file
 
-    return {name: value.numpy().tobytes() for name, value in load_file(list_checkpoints(run / "checkpoints")[-1] / "model.safetensors").items()}
+    return {
+        name: value.numpy().tobytes() for name, value in load_file(list_checkpoints(run / "checkpoints")[-1] / "model.safetensors").items()
+    }
 
 
 def spoil(path, how):
     good = path.read_bytes()
-    path.write_bytes(good[:len(good) // 2] if how == "truncated" else good[:200] + bytes([good[200] ^ 4]) + good[201:])
+    path.write_bytes(good[: len(good) // 2] if how == "truncated" else good[:200] + bytes([good[200] ^ 4]) + good[201:])
 
 
 @pytest.mark.parametrize("how", ["truncated", "bit-flipped"])
@@ -106,7 +126,12 @@ def test_swapped_configuration(place):
 
 def test_two_processes_on_one_run(place):
     run = place / "twice"
-    first = subprocess.Popen([*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS, "--epochs=300"], stderr=subprocess.PIPE, text=True, env=ENV)
+    first = subprocess.Popen(
+        [*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS, "--epochs=300"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENV,
+    )
     wait_for(lambda: losses(read_metrics(run / "metrics.jsonl")))
     code, err = train(place / "data", run, "--epochs=300")
     assert code == 2 and f"is being trained by process {first.pid}" in err
@@ -126,7 +151,9 @@ def wait_for(condition, seconds=120):
 def test_interrupt(place, number):
     "A checkpoint of the step at hand, one line, exit code 1; the same command goes on to the same end."
     run = place / f"interrupted_{number}"
-    child = subprocess.Popen([*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS], stderr=subprocess.PIPE, text=True, env=ENV)
+    child = subprocess.Popen(
+        [*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS], stderr=subprocess.PIPE, text=True, env=ENV
+    )
     wait_for(lambda: losses(read_metrics(run / "metrics.jsonl")))
     child.send_signal(number)
     err = child.communicate(timeout=120)[1]
@@ -139,7 +166,12 @@ def test_interrupt(place, number):
 
 def test_a_second_interrupt_ends_at_once(place):
     run = place / "twice_interrupted"
-    child = subprocess.Popen([*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS, "--epochs=300"], stderr=subprocess.PIPE, text=True, env=ENV)
+    child = subprocess.Popen(
+        [*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS, "--epochs=300"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENV,
+    )
     wait_for(lambda: losses(read_metrics(run / "metrics.jsonl")))
     os.kill(child.pid, signal.SIGSTOP)  # both are there before it looks
     child.send_signal(signal.SIGINT)
@@ -165,11 +197,22 @@ def test_lost_backup(place):
 
 def small_disk(folder, size, then):
     "A shell that mounts a small file system of its own on a folder and runs what follows; nothing outside sees it."
-    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs "{folder}" && {then} && exec "$@"', "sh"]
+    return [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size={size} tmpfs "{folder}" && {then} && exec "$@"',
+        "sh",
+    ]
 
 
-needs_mounts = pytest.mark.skipif(not shutil.which("unshare") or subprocess.run(small_disk("/mnt", "1m", "true") + ["true"], capture_output=True).returncode != 0,
-                                  reason="this system does not let a test mount a file system of its own")
+needs_mounts = pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(small_disk("/mnt", "1m", "true") + ["true"], capture_output=True).returncode != 0,
+    reason="this system does not let a test mount a file system of its own",
+)
 
 
 @needs_mounts
@@ -180,11 +223,18 @@ def test_full_disk(place):
     look = f'; code=$?; ls "{disk}/run/checkpoints"; exit $code'
     command = small_disk(disk, "7m", "true")
     command[6] = command[6].replace('exec "$@"', '"$@"') + look
-    done = subprocess.run([*command, *COMMAND, "train", "--data", str(place / "data"), "--out", str(disk / "run"), *FLAGS, "--keep-checkpoints=50"],
-                          capture_output=True, text=True, env=ENV, timeout=300)
+    done = subprocess.run(
+        [*command, *COMMAND, "train", "--data", str(place / "data"), "--out", str(disk / "run"), *FLAGS, "--keep-checkpoints=50"],
+        capture_output=True,
+        text=True,
+        env=ENV,
+        timeout=300,
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert "No space left on device" in last and "MiB are free; the last whole checkpoint is step_" in last and str(disk / "run") in last, last
+    assert "No space left on device" in last and "MiB are free; the last whole checkpoint is step_" in last and str(disk / "run") in last, (
+        last
+    )
     assert last.split("checkpoint is ")[1].split(")")[0] == done.stdout.split()[-1]
 
 

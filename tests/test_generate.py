@@ -1,4 +1,5 @@
 "`generate` as one process, as several, and killed in the middle: the same bytes."
+
 import os
 import signal
 import subprocess
@@ -52,8 +53,25 @@ def command(trained, out, *more):
 
 def launch(count, argv, logs):
     "The command as several processes on the CPU: (standard output, standard error) of each."
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", count, "--num_machines", 1, "--mixed_precision", "no",
-                "--dynamo_backend", "no", "--main_process_port", 0, "--log_dir", logs, "--tee", 3]
+    launcher = [
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        count,
+        "--num_machines",
+        1,
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        0,
+        "--log_dir",
+        logs,
+        "--tee",
+        3,
+    ]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([argv[0], *map(str, launcher), *argv[1:]], capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
 "Fetching one category from the Hub: a loopback server stands in for it and counts what is asked for."
+
 import pytest
 from hub import NOWHERE, Hub, run_with_hub, serving
 

@@ -1,4 +1,5 @@
 "The package as it is shipped: metadata, what the wheel holds, and that the wheel works outside the checkout."
+
 import os
 import re
 import resource
@@ -27,8 +28,13 @@ def read_settings():
 
 def python(*arguments, **environment):
     "Run this Python outside the checkout; a failure shows what it said."
-    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True,
-                          cwd=environment.pop("cwd", "/"), env={**os.environ, **environment})
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=environment.pop("cwd", "/"),
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -39,8 +45,7 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("build")
     for name in SHIPPED:
         ignore = shutil.ignore_patterns("__pycache__")
-        (shutil.copytree(ROOT / name, folder / name, ignore=ignore) if (ROOT / name).is_dir()
-         else shutil.copy(ROOT / name, folder / name))
+        (shutil.copytree(ROOT / name, folder / name, ignore=ignore) if (ROOT / name).is_dir() else shutil.copy(ROOT / name, folder / name))
     python("-m", "build", "--outdir", folder / "dist", folder, cwd=folder)
     return next((folder / "dist").glob("*.whl"))
 
@@ -77,8 +82,7 @@ def test_wheel_holds_every_module_and_the_tiny_base(wheel):
         shipped = {name for name in archive.namelist() if name.startswith("defect_lora/")}
         tiny = sum(info.file_size for info in archive.infolist() if info.filename.startswith("defect_lora/tiny/"))
     package = ROOT / "defect_lora"
-    wanted = {path.relative_to(ROOT).as_posix() for path in package.rglob("*")
-              if path.is_file() and "__pycache__" not in path.parts}
+    wanted = {path.relative_to(ROOT).as_posix() for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert shipped == wanted
     assert any(name.startswith("defect_lora/tiny/unet/") for name in shipped)
     assert tiny <= 16 * 1024**2, f"the tiny base takes {tiny:,} bytes"
@@ -88,8 +92,7 @@ def test_installed_wheel_draws_data_and_loads_the_tiny_base(installed, tmp_path)
     where = python("-c", "import defect_lora; print(defect_lora.__file__)", PYTHONPATH=str(installed))
     assert where.startswith(str(installed))
     out = tmp_path / "data"
-    python(installed / "bin" / "defect-lora", "data", "--out", out, "--per-class", 1, "--size", 64,
-           PYTHONPATH=str(installed))
+    python(installed / "bin" / "defect-lora", "data", "--out", out, "--per-class", 1, "--size", 64, PYTHONPATH=str(installed))
     assert len(list((out / "DS-MVTec" / "cable" / "image").glob("*/*.png"))) == 9
     code = "from defect_lora.model.base import load_base; print(load_base('tiny').source)"
     assert python("-c", code, PYTHONPATH=str(installed), HF_HUB_OFFLINE="1").startswith(str(installed))

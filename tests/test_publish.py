@@ -1,4 +1,5 @@
 "Publishing to a Hub and loading from it: a loopback server stands in for it."
+
 import pytest
 from hub import NOWHERE, Hub, run_with_hub, serving
 
@@ -8,7 +9,9 @@ from defect_lora.model.pipeline import DefectPipeline
 from defect_lora.model.unet import ClassConditionedUNet
 
 REPO = "maker/two-classes"
-PUBLISH = "import sys; from defect_lora.cli import main; sys.exit(main(['publish', '--run', sys.argv[1], '--repo', sys.argv[2], *sys.argv[3:]]))"
+PUBLISH = (
+    "import sys; from defect_lora.cli import main; sys.exit(main(['publish', '--run', sys.argv[1], '--repo', sys.argv[2], *sys.argv[3:]]))"
+)
 DRAW = """
 import hashlib, sys
 import torch
@@ -45,7 +48,9 @@ def test_a_model_is_published_and_drawn_from_elsewhere(run, tmp_path):
         done = publish(run, address, tmp_path)
         assert done.returncode == 0 and "published: " in done.stdout, done.stderr
         files = hub.repos[f"models/{REPO}"]
-        assert {"README.md", "config.json", "training.json", "pytorch_lora_weights.safetensors", "class_embedding.safetensors"} <= set(files) and hub.private[REPO]
+        assert {"README.md", "config.json", "training.json", "pytorch_lora_weights.safetensors", "class_embedding.safetensors"} <= set(
+            files
+        ) and hub.private[REPO]
         assert not any(b"of/mine" in data for data in files.values())
         elsewhere = dict(HF_HOME=str(tmp_path / "elsewhere"), HF_TOKEN="")
         drawn = run_with_hub(DRAW, address, REPO, **elsewhere)
@@ -55,7 +60,10 @@ def test_a_model_is_published_and_drawn_from_elsewhere(run, tmp_path):
     assert run_with_hub(DRAW, NOWHERE, REPO, "offline", **elsewhere).stdout == drawn.stdout  # from the cache
 
 
-@pytest.mark.parametrize("token, broken, reason", [("", False, "hf auth login"), ("hf_wrong", False, "hf auth login"), ("hf_good", True, "nothing was published")])
+@pytest.mark.parametrize(
+    "token, broken, reason",
+    [("", False, "hf auth login"), ("hf_wrong", False, "hf auth login"), ("hf_good", True, "nothing was published")],
+)
 def test_what_goes_wrong_is_one_line(run, tmp_path, token, broken, reason):
     hub = Hub()
     hub.broken = broken

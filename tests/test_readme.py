@@ -1,4 +1,5 @@
 "Figures in README, benchmarks and studies are those of the committed results files."
+
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SPEED = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 RATIOS = ("train_vs_stock", "train_vs_stock_checkpointed", "memory_vs_stock", "sample_vs_merged", "sample_vs_unmerged")
+
 
 def short(study):
     "What a study says first."
@@ -46,8 +48,10 @@ def test_start():
     said = short("02_training")
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
     rows = {kind: [found[f"{kind}, epoch 100, seed {seed}"] for seed in range(3)] for kind in ("from the mean", "one token")}
-    distance, share = ({kind: listed([form(row) for row in of]) for kind, of in rows.items()}
-                       for form in (lambda row: f"{row['kid']['value']:.0f}", lambda row: f"{100 * row['class_accuracy']['value']:.0f} %"))
+    distance, share = (
+        {kind: listed([form(row) for row in of]) for kind, of in rows.items()}
+        for form in (lambda row: f"{row['kid']['value']:.0f}", lambda row: f"{100 * row['class_accuracy']['value']:.0f} %")
+    )
     assert f"KID is then {distance['from the mean']} instead of {distance['one token']}, and {share['from the mean']} of 90 images" in said
     assert f"given their class instead of {share['one token']}." in said
 
@@ -67,7 +71,10 @@ def test_usefulness():
     said = short("04_usefulness")
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "usefulness.json").read_text())
     for images in ("all", "curated"):
-        added = [fmean(found[f"{shots} images, seed {seed}"]["features"][images]["difference"]["value"] for seed in range(3)) for shots in (3, 5, 10)]
+        added = [
+            fmean(found[f"{shots} images, seed {seed}"]["features"][images]["difference"]["value"] for seed in range(3))
+            for shots in (3, 5, 10)
+        ]
         assert f"{listed([f'{100 * value:+.1f}' for value in added])} points" in said
 
 
@@ -75,14 +82,37 @@ def test_painting():
     "Named, labels, seams, and what pairs add to a segmenter."
     said = short("05_painting")
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "painting.json").read_text())
-    def of(part): return [found[f"{part}, seed {seed}"] for seed in range(3)]
-    def named(setting): return f"{100 * fmean(row[setting]['all'] for row in of('presence')):.0f} %"
-    def fit(what): return f"{fmean(fmean(row[what] for row in rows.values()) for rows in of('label_fit')):.2f}"
-    def told(what): return "{:.0f} to {:.0f} %".format(*(100 * end(row[what]["all"] for row in of("seams")) for end in (min, max)))
-    def added(arm): return listed([f"{100 * row[f'real + {arm}']['average_precision']['gain']['value']:+.1f}" for row in of("segmenters")])
-    assert f"names {named('weight 8, away from good, 5')} of the painted defects ({named('drawn')} of rendered ones); with the recipe's own weight of the masks it is {named('weight 2, away from good, 5')}" in said
-    assert f"what really differs {fit('label')}, of the mask asked for {fit('asked')}" in said and all(row["outside"] == 0 for rows in of("label_fit") for row in rows.values())
-    assert all(f"{before} {told(what)}" in said for before, what in (("right on", "seam alone, painted"), ("found in", "seam alone, pasted"), ("rendered one on", "with the defect, painted")))
+
+    def of(part):
+        return [found[f"{part}, seed {seed}"] for seed in range(3)]
+
+    def named(setting):
+        return f"{100 * fmean(row[setting]['all'] for row in of('presence')):.0f} %"
+
+    def fit(what):
+        return f"{fmean(fmean(row[what] for row in rows.values()) for rows in of('label_fit')):.2f}"
+
+    def told(what):
+        return "{:.0f} to {:.0f} %".format(*(100 * end(row[what]["all"] for row in of("seams")) for end in (min, max)))
+
+    def added(arm):
+        return listed([f"{100 * row[f'real + {arm}']['average_precision']['gain']['value']:+.1f}" for row in of("segmenters")])
+
+    assert (
+        f"names {named('weight 8, away from good, 5')} of the painted defects ({named('drawn')} of rendered ones); with the recipe's own weight of the masks it is {named('weight 2, away from good, 5')}"
+        in said
+    )
+    assert f"what really differs {fit('label')}, of the mask asked for {fit('asked')}" in said and all(
+        row["outside"] == 0 for rows in of("label_fit") for row in rows.values()
+    )
+    assert all(
+        f"{before} {told(what)}" in said
+        for before, what in (
+            ("right on", "seam alone, painted"),
+            ("found in", "seam alone, pasted"),
+            ("rendered one on", "with the defect, painted"),
+        )
+    )
     assert all(f"by {added(arm)}" in said for arm in ("painted", "pasted", "perlin"))
 
 

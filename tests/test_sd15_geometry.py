@@ -1,4 +1,5 @@
 """Stable Diffusion 1.5's geometry with random weights: counted, trained for one step and drawn from, on a CPU at 128 pixels."""
+
 import json
 
 import pytest
@@ -10,8 +11,17 @@ from defect_lora.model.base import load_base
 from defect_lora.model.pipeline import DefectPipeline
 from defect_lora.model.unet import ClassConditionedUNet
 
-CLASSES = ["bent_wire", "cable_swap", "combined", "cut_inner_insulation", "cut_outer_insulation", "good", "missing_cable",
-           "missing_wire", "poke_insulation"]
+CLASSES = [
+    "bent_wire",
+    "cable_swap",
+    "combined",
+    "cut_inner_insulation",
+    "cut_outer_insulation",
+    "good",
+    "missing_cable",
+    "missing_wire",
+    "poke_insulation",
+]
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +30,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sd15")
     random_weights(UNet2DConditionModel, dict(sample_size=64, cross_attention_dim=768)).half().save_pretrained(folder / "unet")
     random_weights(AutoencoderKL, SD15_VAE).half().save_pretrained(folder / "vae")
-    PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True,
-                  steps_offset=1).save_pretrained(folder / "scheduler")
+    PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1).save_pretrained(
+        folder / "scheduler"
+    )
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     return folder
 

@@ -1,4 +1,5 @@
 "A run that is killed at random instants, inside saves too, ends as the one that was never killed."
+
 import subprocess
 import sys
 from pathlib import Path

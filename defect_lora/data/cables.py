@@ -18,13 +18,23 @@ from PIL import Image, ImageDraw, ImageFilter
 from .images import save_image
 
 # %% ../../nbs/data/04_cables.ipynb #b53c71b2
-CLASSES = ["bent_wire", "cable_swap", "combined", "cut_inner_insulation", "cut_outer_insulation",
-           "good", "missing_cable", "missing_wire", "poke_insulation"]
+CLASSES = [
+    "bent_wire",
+    "cable_swap",
+    "combined",
+    "cut_inner_insulation",
+    "cut_outer_insulation",
+    "good",
+    "missing_cable",
+    "missing_wire",
+    "poke_insulation",
+]
 
 # %% ../../nbs/data/04_cables.ipynb #c8919a05
 @dataclass
 class Core:
     "One insulated conductor."
+
     x: float  # centre, in image sides
     y: float
     radius: float  # of the insulation
@@ -38,6 +48,7 @@ class Core:
 @dataclass
 class Bundle:
     "An intact part: a sheath that holds cores."
+
     cores: list = field(default_factory=list)
     x: float = 0.5
     y: float = 0.5
@@ -72,28 +83,42 @@ def _polar(
 
 # %% ../../nbs/data/04_cables.ipynb #f78a0d53
 _CORE_COLORS = [((138, 152, 82), (62, 105, 52)), ((62, 98, 172), None), ((96, 92, 88), None)]  # insulation, its second tone
-_CORE_ANGLES = (-math.pi / 2 - .08, math.pi - .42, .42)
+_CORE_ANGLES = (-math.pi / 2 - 0.08, math.pi - 0.42, 0.42)
 
 
 def sample_bundle(
     rng: np.random.Generator,  # the only source of chance
 ) -> Bundle:  # an intact three-core cable, as the camera may see it
     "The factory's cable with its ordinary variation."
-    turn = rng.normal(0, .10)
+    turn = rng.normal(0, 0.10)
     bundle = Bundle(
-        x=.5 + rng.normal(0, .012), y=.5 + rng.normal(0, .012), radius=.43 + rng.normal(0, .008), turn=turn,
-        wall=.075 + rng.normal(0, .006), lobes=.035 + rng.normal(0, .005),
-        light=float(np.clip(rng.normal(1, .07), .8, 1.2)), slope=tuple(rng.normal(0, .06, 2)),
-        sheath=jitter_color(rng, Bundle.sheath, 5), filler=jitter_color(rng, Bundle.filler, 5), ground=jitter_color(rng, Bundle.ground, 6))
+        x=0.5 + rng.normal(0, 0.012),
+        y=0.5 + rng.normal(0, 0.012),
+        radius=0.43 + rng.normal(0, 0.008),
+        turn=turn,
+        wall=0.075 + rng.normal(0, 0.006),
+        lobes=0.035 + rng.normal(0, 0.005),
+        light=float(np.clip(rng.normal(1, 0.07), 0.8, 1.2)),
+        slope=tuple(rng.normal(0, 0.06, 2)),
+        sheath=jitter_color(rng, Bundle.sheath, 5),
+        filler=jitter_color(rng, Bundle.filler, 5),
+        ground=jitter_color(rng, Bundle.ground, 6),
+    )
     bundle.cores = [_sample_core(rng, bundle, angle, *colors) for angle, colors in zip(_CORE_ANGLES, _CORE_COLORS, strict=True)]
     return bundle
 
 
 def _sample_core(rng, bundle, angle, color, patch):
-    angle = bundle.turn + angle + rng.normal(0, .05)
-    place = _polar(bundle.x, bundle.y, bundle.radius * .435 + rng.normal(0, .006), angle)
-    return Core(*place, radius=.155 + rng.normal(0, .004), color=jitter_color(rng, color, 5), patch=patch,
-                shine=float(rng.choice([.1, .5, .95])), copper=.5 + rng.normal(0, .02))
+    angle = bundle.turn + angle + rng.normal(0, 0.05)
+    place = _polar(bundle.x, bundle.y, bundle.radius * 0.435 + rng.normal(0, 0.006), angle)
+    return Core(
+        *place,
+        radius=0.155 + rng.normal(0, 0.004),
+        color=jitter_color(rng, color, 5),
+        patch=patch,
+        shine=float(rng.choice([0.1, 0.5, 0.95])),
+        copper=0.5 + rng.normal(0, 0.02),
+    )
 
 # %% ../../nbs/data/04_cables.ipynb #0e7af869
 def octave_noise(
@@ -141,7 +166,7 @@ def torn_strip(
     "A strip with torn edges, as a polygon."
     along = np.linspace(0, 1, points)
     cos, sin = math.cos(angle), math.sin(angle)
-    widths = width * (.55 + .6 * rng.random((2, points))) * np.sin(np.clip(along + .12, 0, 1) * math.pi * .9 + .25)
+    widths = width * (0.55 + 0.6 * rng.random((2, points))) * np.sin(np.clip(along + 0.12, 0, 1) * math.pi * 0.9 + 0.25)
     left = [(x + cos * t * length - sin * w, y + sin * t * length + cos * w) for t, w in zip(along, widths[0], strict=True)]
     right = [(x + cos * t * length + sin * w, y + sin * t * length - cos * w) for t, w in zip(along, widths[1], strict=True)]
     return left + right[::-1]
@@ -193,54 +218,69 @@ def _disc(x, y, radius):
 # %% ../../nbs/data/04_cables.ipynb #3c1691f9
 def _render_ground(rng, side, color):
     "The woven ground, an image of (side, side)."
-    noise = octave_noise(rng, side, (9, 28, 64), (.35, .45, .35))[..., None]
-    pixels = np.asarray(color, np.float32) * (1 + .33 * noise) + 14 * np.maximum(noise - .6, 0)
+    noise = octave_noise(rng, side, (9, 28, 64), (0.35, 0.45, 0.35))[..., None]
+    pixels = np.asarray(color, np.float32) * (1 + 0.33 * noise) + 14 * np.maximum(noise - 0.6, 0)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 # %% ../../nbs/data/04_cables.ipynb #19256901
 def _render_sheath(canvas, bundle, rng):
     side = canvas.side
     x, y = bundle.x * side, bundle.y * side
-    outer = wobbly_circle(rng, x, y, bundle.radius * side, .008)
-    below = wobbly_circle(rng, (bundle.x + .012) * side, (bundle.y + .022) * side, bundle.radius * 1.04 * side, .005)
-    canvas.shadow(below, side * .012, .85)
-    canvas.draw.polygon(outer, fill=scale_color(bundle.sheath, .72))
-    canvas.draw.polygon(wobbly_circle(rng, x, y, (bundle.radius - .010) * side, .008), fill=bundle.sheath)
+    outer = wobbly_circle(rng, x, y, bundle.radius * side, 0.008)
+    below = wobbly_circle(rng, (bundle.x + 0.012) * side, (bundle.y + 0.022) * side, bundle.radius * 1.04 * side, 0.005)
+    canvas.shadow(below, side * 0.012, 0.85)
+    canvas.draw.polygon(outer, fill=scale_color(bundle.sheath, 0.72))
+    canvas.draw.polygon(wobbly_circle(rng, x, y, (bundle.radius - 0.010) * side, 0.008), fill=bundle.sheath)
     _render_pits(canvas, bundle, rng)
-    inner = wobbly_circle(rng, x, y, (bundle.radius - bundle.wall) * side, .006, 72, bundle.turn, bundle.lobes * side)
+    inner = wobbly_circle(rng, x, y, (bundle.radius - bundle.wall) * side, 0.006, 72, bundle.turn, bundle.lobes * side)
     canvas.draw.polygon(inner, fill=bundle.filler)
     _render_saw_marks(canvas, bundle, rng)
 
 
 def _render_pits(canvas, bundle, rng):
     for _ in range(rng.poisson(14)):
-        angle, distance = rng.uniform(0, 2 * math.pi), (bundle.radius - rng.uniform(.015, bundle.wall)) * canvas.side
+        angle, distance = rng.uniform(0, 2 * math.pi), (bundle.radius - rng.uniform(0.015, bundle.wall)) * canvas.side
         place = _polar(bundle.x * canvas.side, bundle.y * canvas.side, distance, angle)
-        canvas.draw.ellipse(_disc(*place, rng.uniform(.001, .003) * canvas.side), fill=scale_color(bundle.sheath, rng.uniform(.6, .85)))
+        canvas.draw.ellipse(_disc(*place, rng.uniform(0.001, 0.003) * canvas.side), fill=scale_color(bundle.sheath, rng.uniform(0.6, 0.85)))
 
 
 def _render_saw_marks(canvas, bundle, rng):
     for _ in range(26):
-        radius = rng.uniform(.1, bundle.radius - bundle.wall - bundle.lobes) * canvas.side
+        radius = rng.uniform(0.1, bundle.radius - bundle.wall - bundle.lobes) * canvas.side
         start = rng.uniform(0, 360)
-        canvas.draw.arc(_disc(bundle.x * canvas.side, bundle.y * canvas.side, radius), start, start + rng.uniform(15, 60),
-                        fill=scale_color(bundle.filler, rng.uniform(.88, 1.1)), width=max(1, canvas.side // 200))
+        canvas.draw.arc(
+            _disc(bundle.x * canvas.side, bundle.y * canvas.side, radius),
+            start,
+            start + rng.uniform(15, 60),
+            fill=scale_color(bundle.filler, rng.uniform(0.88, 1.1)),
+            width=max(1, canvas.side // 200),
+        )
 
 # %% ../../nbs/data/04_cables.ipynb #101b6372
 def _render_insulation(canvas, core, rng):
     x, y, radius = core.x * canvas.side, core.y * canvas.side, core.radius * canvas.side
-    canvas.shadow(wobbly_circle(rng, x + radius * .06, y + radius * .07, radius * 1.07, .01), canvas.side * .008, .8)
-    canvas.draw.polygon(wobbly_circle(rng, x, y, radius, .02), fill=scale_color(core.color, .62))
-    canvas.draw.polygon(wobbly_circle(rng, x, y - radius * .02, radius * .93, .02), fill=core.color)
+    canvas.shadow(wobbly_circle(rng, x + radius * 0.06, y + radius * 0.07, radius * 1.07, 0.01), canvas.side * 0.008, 0.8)
+    canvas.draw.polygon(wobbly_circle(rng, x, y, radius, 0.02), fill=scale_color(core.color, 0.62))
+    canvas.draw.polygon(wobbly_circle(rng, x, y - radius * 0.02, radius * 0.93, 0.02), fill=core.color)
     if core.patch:
         start = rng.uniform(0, 360)
         for offset in (0, 180 + rng.uniform(-30, 30)):
-            canvas.draw.arc(_disc(x, y, radius * .93), start + offset, start + offset + rng.uniform(45, 80),
-                            fill=core.patch, width=max(2, int(radius * .22)))
+            canvas.draw.arc(
+                _disc(x, y, radius * 0.93),
+                start + offset,
+                start + offset + rng.uniform(45, 80),
+                fill=core.patch,
+                width=max(2, int(radius * 0.22)),
+            )
     for _ in range(9):
-        inner, start = rng.uniform(.5, .9) * radius, rng.uniform(0, 360)
-        canvas.draw.arc(_disc(x, y, inner), start, start + rng.uniform(10, 50),
-                        fill=scale_color(core.color, rng.uniform(.85, 1.15)), width=max(1, canvas.side // 220))
+        inner, start = rng.uniform(0.5, 0.9) * radius, rng.uniform(0, 360)
+        canvas.draw.arc(
+            _disc(x, y, inner),
+            start,
+            start + rng.uniform(10, 50),
+            fill=scale_color(core.color, rng.uniform(0.85, 1.15)),
+            width=max(1, canvas.side // 220),
+        )
 
 # %% ../../nbs/data/04_cables.ipynb #31bc6125
 def _hexagon(
@@ -254,7 +294,7 @@ def _hexagon(
 def _render_strands(canvas, core, rng, keep=None):
     "The strands; `keep` says which of them are there."
     places, radius = _place_strands(core, rng, canvas.side)
-    bed = wobbly_circle(rng, core.x * canvas.side, core.y * canvas.side, core.copper * core.radius * canvas.side * 1.06, .03)
+    bed = wobbly_circle(rng, core.x * canvas.side, core.y * canvas.side, core.copper * core.radius * canvas.side * 1.06, 0.03)
     canvas.draw.polygon(bed, fill=(34, 25, 23))
     for i, (x, y) in enumerate(places):
         if keep is None or keep[i]:
@@ -263,21 +303,21 @@ def _render_strands(canvas, core, rng, keep=None):
 
 def _place_strands(core, rng, side):
     "Centres (n, 2) and the strands' radius, in pixels."
-    step = core.copper * core.radius * side / (core.strands + .55)
+    step = core.copper * core.radius * side / (core.strands + 0.55)
     x, y = _hexagon(core.strands).T
     angle = rng.uniform(0, math.pi / 3)
     cos, sin = math.cos(angle), math.sin(angle)
-    places = np.stack([x * cos - y * sin, x * sin + y * cos], 1) * step + rng.normal(0, step * .09, (len(x), 2))
-    return places + np.array([core.x * side, core.y * side]), step * .5
+    places = np.stack([x * cos - y * sin, x * sin + y * cos], 1) * step + rng.normal(0, step * 0.09, (len(x), 2))
+    return places + np.array([core.x * side, core.y * side]), step * 0.5
 
 
 def _render_strand(draw, x, y, radius, shine, rng):
     if rng.random() < shine:
         draw.ellipse(_disc(x, y, radius), fill=(60, 48, 42))
-        draw.ellipse(_disc(x - radius * .1, y - radius * .1, radius * .82), fill=scale_color((238, 232, 225), rng.uniform(.85, 1.05)))
+        draw.ellipse(_disc(x - radius * 0.1, y - radius * 0.1, radius * 0.82), fill=scale_color((238, 232, 225), rng.uniform(0.85, 1.05)))
     else:
         draw.ellipse(_disc(x, y, radius), fill=(38, 28, 25))
-        draw.ellipse(_disc(x, y - radius * .1, radius * .8), fill=scale_color((104, 78, 66), rng.uniform(.75, 1.3)))
+        draw.ellipse(_disc(x, y - radius * 0.1, radius * 0.8), fill=scale_color((104, 78, 66), rng.uniform(0.75, 1.3)))
 
 # %% ../../nbs/data/04_cables.ipynb #2574c66e
 def expose(
@@ -305,9 +345,9 @@ def _bend_wires(canvas, core, rng):
 def _wire_path(core, heading, rng, side):
     "Seven points from inside the copper to the insulation, and the wire's width."
     radius = core.radius * side
-    angle, distance = heading + rng.normal(0, .38), rng.uniform(0, .45) * core.copper * radius
+    angle, distance = heading + rng.normal(0, 0.38), rng.uniform(0, 0.45) * core.copper * radius
     start = _polar(core.x * side, core.y * side, distance, heading + rng.uniform(-math.pi, math.pi))
-    length, bow, width = rng.uniform(.8, 1.3) * radius, rng.normal(0, .3), max(2, int(radius * rng.uniform(.08, .12)))
+    length, bow, width = rng.uniform(0.8, 1.3) * radius, rng.normal(0, 0.3), max(2, int(radius * rng.uniform(0.08, 0.12)))
     return [_polar(*start, t * length, angle + bow * t) for t in np.linspace(0, 1, 7)], width
 
 
@@ -316,8 +356,8 @@ def _render_wire(canvas, points, width, rng):
     canvas.draw.line(points, fill=(26, 18, 16), width=outline, joint="curve")
     canvas.draw.line(points, fill=(96, 60, 46) if shines else (48, 34, 30), width=width, joint="curve")
     if shines:
-        canvas.draw.line(points[1:], fill=scale_color((235, 208, 190), rng.uniform(.7, 1)), width=max(1, width // 2), joint="curve")
-    canvas.draw.ellipse(_disc(*points[-1], width * .5), fill=(245, 228, 214))
+        canvas.draw.line(points[1:], fill=scale_color((235, 208, 190), rng.uniform(0.7, 1)), width=max(1, width // 2), joint="curve")
+    canvas.draw.ellipse(_disc(*points[-1], width * 0.5), fill=(245, 228, 214))
     canvas.mark.line(points, fill=255, width=outline, joint="curve")
 
 # %% ../../nbs/data/04_cables.ipynb #1763c4ea
@@ -325,49 +365,49 @@ def _cut_core(canvas, core, rng):
     "Torn insulation of one core: dark gashes from the strands to the rim, with flaps."
     heading, radius = rng.uniform(0, 2 * math.pi), core.radius * canvas.side
     for i in range(rng.integers(2, 4)):
-        angle = heading + (i - .8) * rng.uniform(.35, .6)
-        place = _polar(core.x * canvas.side, core.y * canvas.side, .38 * radius, angle)
-        gash = torn_strip(rng, *place, radius * rng.uniform(.58, .8), radius * rng.uniform(.18, .3), angle)
-        canvas.damage(gash, scale_color((44, 28, 24), rng.uniform(.7, 1.3)))
-        beside = _polar(*place, radius * .1, angle + 1.4)
-        flap = torn_strip(rng, *beside, radius * rng.uniform(.35, .55), radius * .07, angle + rng.normal(0, .25))
-        canvas.damage(flap, scale_color(core.color, rng.choice([.5, 1.25])))
+        angle = heading + (i - 0.8) * rng.uniform(0.35, 0.6)
+        place = _polar(core.x * canvas.side, core.y * canvas.side, 0.38 * radius, angle)
+        gash = torn_strip(rng, *place, radius * rng.uniform(0.58, 0.8), radius * rng.uniform(0.18, 0.3), angle)
+        canvas.damage(gash, scale_color((44, 28, 24), rng.uniform(0.7, 1.3)))
+        beside = _polar(*place, radius * 0.1, angle + 1.4)
+        flap = torn_strip(rng, *beside, radius * rng.uniform(0.35, 0.55), radius * 0.07, angle + rng.normal(0, 0.25))
+        canvas.damage(flap, scale_color(core.color, rng.choice([0.5, 1.25])))
 
 # %% ../../nbs/data/04_cables.ipynb #1fbefb8b
 def _cut_sheath(canvas, bundle, rng, angle):
     "A notch through the sheath down to the core behind it; the ground shows through."
-    side, width = canvas.side, rng.uniform(.045, .085)
-    inner, outer = (bundle.radius - bundle.wall - bundle.lobes - .05) * side, (bundle.radius + .012) * side
-    skew = rng.normal(0, .25) * .12
-    corners = ((inner, -width, .8), (inner, width, .8), (outer, width + skew, 1.6), (outer, -width + skew, 1.6))
+    side, width = canvas.side, rng.uniform(0.045, 0.085)
+    inner, outer = (bundle.radius - bundle.wall - bundle.lobes - 0.05) * side, (bundle.radius + 0.012) * side
+    skew = rng.normal(0, 0.25) * 0.12
+    corners = ((inner, -width, 0.8), (inner, width, 0.8), (outer, width + skew, 1.6), (outer, -width + skew, 1.6))
     notch = [_polar(bundle.x * side, bundle.y * side, distance, angle + half * wider) for distance, half, wider in corners]
-    canvas.damage(notch, scale_color(bundle.ground, rng.uniform(.3, .6)))
-    canvas.draw.line(notch[1:3], fill=scale_color(bundle.sheath, .6), width=max(1, side // 130))
+    canvas.damage(notch, scale_color(bundle.ground, rng.uniform(0.3, 0.6)))
+    canvas.draw.line(notch[1:3], fill=scale_color(bundle.sheath, 0.6), width=max(1, side // 130))
 
 # %% ../../nbs/data/04_cables.ipynb #922ae103
 def _poke(canvas, bundle, rng, angle):
     "Splinters and pits where something stuck in the sheath or the filler."
     side = canvas.side
-    distance = (bundle.radius - bundle.wall * rng.uniform(.7, 1.25)) * side
+    distance = (bundle.radius - bundle.wall * rng.uniform(0.7, 1.25)) * side
     for _ in range(rng.integers(9, 17)):
-        toward, away = angle + rng.normal(0, .17), distance + rng.normal(0, .022) * side
+        toward, away = angle + rng.normal(0, 0.17), distance + rng.normal(0, 0.022) * side
         place = _polar(bundle.x * side, bundle.y * side, away, toward)
-        splinter = torn_strip(rng, *place, rng.uniform(.03, .07) * side, rng.uniform(.008, .019) * side, rng.uniform(0, 2 * math.pi), 5)
-        dark = rng.random() < .65
-        canvas.damage(splinter, scale_color(bundle.filler, rng.uniform(.28, .5)) if dark else scale_color(bundle.sheath, 1.08))
+        splinter = torn_strip(rng, *place, rng.uniform(0.03, 0.07) * side, rng.uniform(0.008, 0.019) * side, rng.uniform(0, 2 * math.pi), 5)
+        dark = rng.random() < 0.65
+        canvas.damage(splinter, scale_color(bundle.filler, rng.uniform(0.28, 0.5)) if dark else scale_color(bundle.sheath, 1.08))
 
 # %% ../../nbs/data/04_cables.ipynb #02f6cd70
 def _empty_hole(canvas, core, rng):
     "The black hole that a missing core leaves."
-    canvas.damage(wobbly_circle(rng, core.x * canvas.side, core.y * canvas.side, core.radius * canvas.side, .02), (9, 9, 12))
+    canvas.damage(wobbly_circle(rng, core.x * canvas.side, core.y * canvas.side, core.radius * canvas.side, 0.02), (9, 9, 12))
 
 # %% ../../nbs/data/04_cables.ipynb #182789b5
 def _thin_strands(core, rng):
     "Which strands remain when wires are missing: all but those nearest to a place on one side."
     places, angle = _hexagon(core.strands), rng.uniform(0, 2 * math.pi)
-    pit = rng.uniform(0, .5) * core.strands * np.array([math.cos(angle), math.sin(angle)])
-    distances = np.linalg.norm(places - pit, axis=1) + rng.normal(0, .25, len(places))
-    return distances > np.quantile(distances, rng.uniform(.5, .72))
+    pit = rng.uniform(0, 0.5) * core.strands * np.array([math.cos(angle), math.sin(angle)])
+    distances = np.linalg.norm(places - pit, axis=1) + rng.normal(0, 0.25, len(places))
+    return distances > np.quantile(distances, rng.uniform(0.5, 0.72))
 
 # %% ../../nbs/data/04_cables.ipynb #d48d3fe7
 def _render_core(canvas, core, rng, faults, fault_rng):
@@ -421,8 +461,13 @@ def _render_cores(canvas, cores, rng, faults, fault_rng):
             _bend_wires(canvas, core, fault_rng)
 
 # %% ../../nbs/data/04_cables.ipynb #2cfb6734
-_CORE_FAULT = {"bent_wire": "bent", "cut_inner_insulation": "cut_core", "missing_cable": "missing_core",
-               "missing_wire": "missing_strands", "cable_swap": "swapped"}
+_CORE_FAULT = {
+    "bent_wire": "bent",
+    "cut_inner_insulation": "cut_core",
+    "missing_cable": "missing_core",
+    "missing_wire": "missing_strands",
+    "cable_swap": "swapped",
+}
 _SHEATH_FAULT = {"cut_outer_insulation": "cut_sheath", "poke_insulation": "poke"}
 
 
@@ -490,8 +535,16 @@ def render_pair(
 
 # %% ../../nbs/data/04_cables.ipynb #688de1c4
 _DEFECTS = [name for name in CLASSES if name != "good"]
-_MASK_COLORS = [(255, 80, 60), (60, 160, 255), (255, 220, 60), (120, 255, 120), (255, 120, 255),
-                (120, 255, 255), (255, 160, 80), (180, 140, 255)]
+_MASK_COLORS = [
+    (255, 80, 60),
+    (60, 160, 255),
+    (255, 220, 60),
+    (120, 255, 120),
+    (255, 120, 255),
+    (120, 255, 255),
+    (255, 160, 80),
+    (180, 140, 255),
+]
 
 
 def write_cables(
@@ -505,7 +558,7 @@ def write_cables(
     if not 1 <= per_class <= 1_000_000:
         raise ValueError(f"per_class {per_class} is outside 1 to 1,000,000")
     root, work = Path(out) / "DS-MVTec" / "cable", [(name, i) for i in range(per_class) for name in CLASSES]
-    for name, i in (progress(work) if progress else work):
+    for name, i in progress(work) if progress else work:
         _write_cable(root, name, f"{i:03d}", seed * 1_000_000 + i, size)
     return Path(out)
 

@@ -27,7 +27,7 @@ def _paper_split(
     "AnomalyDiffusion's split of a class by file number: index <= n // 3, and index >= n // 3."
     ordered = sorted(paths, key=_file_number)
     third = len(ordered) // 3
-    return ordered[:third + 1], ordered[third:]
+    return ordered[: third + 1], ordered[third:]
 
 
 def _file_number(path):
@@ -39,6 +39,7 @@ def _file_number(path):
 @dataclass
 class PaperAccuracy:
     "The papers' figure, and how much of it is leak."
+
     accuracy: dict  # value, low, high (Wilson) of the epoch that counts
     chosen_on: str  # "last epoch", or "test set (a leak)"
     last: float  # accuracy after the last epoch
@@ -82,8 +83,10 @@ def paper_accuracy(
     right = torch.stack([predict_classes(now, stores[1], lambda x: x) == torch.tensor(truth) for now in networks])  # (epochs, n)
     left_out = sorted(set(real[1]) - set(classes))
     start = "ImageNet weights." if trained else "random weights: the papers start from ImageNet's, so this compares with none of theirs."
-    notes = [f"ResNet-34 with {start}",
-             f"{len(shared)} test images, one of each class, are among those that AnomalyDiffusion's generator is trained on."]
+    notes = [
+        f"ResNet-34 with {start}",
+        f"{len(shared)} test images, one of each class, are among those that AnomalyDiffusion's generator is trained on.",
+    ]
     notes += [f"No synthetic images of {', '.join(left_out)}: left out of the test, as in the papers."] if left_out else []
     return _evaluate_epochs(right, shared, choose_on_test, classes, len(train), notes)
 

@@ -57,7 +57,7 @@ class CompareWidget(Panel):
         most = max(map(len, paths.values()))
         self.page.max = max(1, -(-most // self.columns))
         first = (self.page.value - 1) * self.columns
-        shown = [of[first:first + self.columns] for of in paths.values()]
+        shown = [of[first : first + self.columns] for of in paths.values()]
         images = [_or_gap(path) for of in shown for path in [*of, *[None] * (self.columns - len(of))]]
         self.shown.value = encode_image(image_grid(images, self.columns, row_labels=list(paths), cell=self.cell))
         counts = ", ".join(f"{len(of)} {kind}" for kind, of in paths.items())

@@ -1,4 +1,5 @@
 "Colab's Drive: mounting makes a folder, or fails as Colab does where DRIVE_FAILS is set."
+
 import os
 
 
