@@ -1,7 +1,9 @@
 """What a run costs as it grows: `python benchmarks/growth.py [--base tiny] [--out FILE]`.
 
-One thing grows at a time: images, classes (two images each at least), resolution, images in a step. Measured are the encoding before the first step, the same on a second run
-(from the cache), one optimizer step (median), what its forward pass keeps for the backward pass, and one drawn image. Drawn cables, a CPU.
+One thing grows at a time: images, classes (two images each at least), resolution, images in a step. Measured are the encoding before
+the first step, the same on a second run
+(from the cache), one optimizer step (median), what its forward pass keeps for the backward pass, and one drawn image. Drawn cables, a
+CPU.
 """
 
 import argparse
@@ -60,7 +62,7 @@ def measure(base, folder, images, classes, size, batch, steps=4):
     again = LatentDataset(trainer.data.dataset, trainer.base, config)
     encode, cached = timed(trainer.data.prepare), timed(again.prepare)
     kept = trainer.measure_pass(batch).memory
-    step = median(timed(lambda: trainer.train_step(trainer.plan[number])) for number in range(steps))
+    step = median(timed(lambda number=number: trainer.train_step(trainer.plan[number])) for number in range(steps))
     draw = timed(lambda: trainer.pipeline([0], num_inference_steps=10, guidance_scale=2.0, seeds=[0], progress=False))
     return dict(
         encode=encode, cached=cached, step=step, kept=kept / 2**20, draw=draw, parameters=trainer.model.count_parameters()["trainable"]

@@ -1,11 +1,16 @@
 """The same work, the stock way and ours, side by side: `python benchmarks/speed.py [--geometry sd15|tiny] [--script FILE] [--out FILE]`.
 
-Training: one optimizer step as diffusers' `train_text_to_image_lora.py` does it (autoencoder and text encoder in every step), with and without
-gradient checkpointing, and one of our Trainer. Drawing: a stock StableDiffusionPipeline, with its adapters beside the weights and merged into
-them, and our DefectPipeline. All weights are random at `sd15`; `tiny` is the base inside the package, beside a text encoder of one layer.
+Training: one optimizer step as diffusers' `train_text_to_image_lora.py` does it (autoencoder and text encoder in every step), with and
+without
+gradient checkpointing, and one of our Trainer. Drawing: a stock StableDiffusionPipeline, with its adapters beside the weights and
+merged into
+them, and our DefectPipeline. All weights are random at `sd15`; `tiny` is the base inside the package, beside a text encoder of one
+layer.
 
-First a gate: on the same noise, timesteps and latents both have the same loss and gradients, and both draw the same images. Then every variant
-runs in processes of its own, in the order A B C C B A. Printed are medians, ratios and peak memory; the last line is JSON, each figure ours over theirs
+First a gate: on the same noise, timesteps and latents both have the same loss and gradients, and both draw the same images. Then every
+variant
+runs in processes of its own, in the order A B C C B A. Printed are medians, ratios and peak memory; the last line is JSON, each figure
+ours over theirs
 (speed: above 1 is better; memory: below 1). With a CUDA device everything runs there, in half precision as the script's fp16.
 """
 
@@ -205,7 +210,7 @@ def training(folder, size, batch, variant):
 
 
 def training_gate(folder, size, batch):
-    "The largest difference of loss and of gradients, as shares of the loss and of the largest gradient: same adapters, noise, timesteps, latents, condition."
+    "The largest difference of loss and gradients, as shares of the loss and the largest gradient, on the same inputs."
     stock, trainer = StockTraining(folder, size, batch, False), our_trainer(folder, size, batch)
     trainer.enter(trainer.plan[0].phase)
     inputs = trainer.data.batch(trainer.plan[0]).take(slice(None), trainer.accelerator.device)

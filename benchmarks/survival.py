@@ -1,11 +1,15 @@
 """Kills a training run again and again and looks whether it notices: `python benchmarks/survival.py [--kills N] [--seed S] [--out FILE]`.
 
-A run on the tiny base (nine classes, 64 px; samples, evaluations, early bests and a backup on the way) is trained once without disturbance. Then the same
-run is trained in other folders, and its process is killed with SIGKILL: at a random instant, or at a random one of its file operations, so that saves are hit
-from the inside. It is started again with the same call until it ends, killed on the way as often as it happens. Every tensor of the last checkpoint (weights and the
+A run on the tiny base (nine classes, 64 px; samples, evaluations, early bests and a backup on the way) is trained once without
+disturbance. Then the same
+run is trained in other folders, and its process is killed with SIGKILL: at a random instant, or at a random one of its file operations,
+so that saves are hit
+from the inside. It is started again with the same call until it ends, killed on the way as often as it happens. Every tensor of the
+last checkpoint (weights and the
 optimizer's memory), every loss, the model, the best model, every picture and the backup's copies must equal the undisturbed run's.
 
-The instants follow from --seed; where exactly a process is at that instant does not. The last line is `N kills, M different`; M counts files and tensors.
+The instants follow from --seed; where exactly a process is at that instant does not. The last line is `N kills, M different`; M counts
+files and tensors.
 """
 
 import argparse
@@ -83,7 +87,7 @@ def train(folder, name):
 
 
 def fuse(operations):
-    "From now on this process counts its file operations in the list that is returned, and the last of so many kills it, before or after it is done."
+    "Count this process's file operations in the list that is returned; the last of so many kills it, before or after it is done."
     left, chance = [operations], random.Random(operations)
 
     def burning(stock):
@@ -111,13 +115,13 @@ def train_counting(folder, name):
 
 
 def disturbed(folder, name, chance, most, seconds, operations):
-    "Train a run to its end, killing it at most so often, each time within the undisturbed run's seconds or file operations; how often it was killed."
+    "Train a run to its end, killing it at most so often within the undisturbed run's seconds or operations; how often it was killed."
     kills = 0
     while True:
         inside = chance.random() < 0.5
         last, instant = chance.randint(1, operations), chance.uniform(0, seconds)
 
-        def work():
+        def work(inside=inside, kills=kills, last=last):
             if inside and kills < most:
                 fuse(last)
             train(folder, name)

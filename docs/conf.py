@@ -1,4 +1,7 @@
-"""The documentation site: the notebooks as they are committed, none is run. `sphinx-build -W -c docs nbs OUT` builds it without a network."""
+"""The documentation site: the notebooks as they are committed, none is run.
+
+`sphinx-build -W -c docs nbs OUT` builds it without a network.
+"""
 
 import json
 import re

@@ -31,4 +31,4 @@ nbdev-test nbs --skip-folder-re '^[_.]|^tutorials' --n-workers 2 --timing  # the
 
 echo "== pytest"
 unset DEFECT_LORA_SMALL
-python -m pytest tests --durations 25
+python -m pytest tests -n 2 --dist loadfile --durations 25  # a file's trainings are shared, so it stays with one process

@@ -1,7 +1,8 @@
 """Run notebooks and keep what they show: `python tests/save_outputs.py [NOTEBOOK or FOLDER ...]`; without any, those of the library.
 
 Text and pictures are kept, pictures as small JPEGs; panels and progress bars are not, as they are nothing without a running kernel.
-The library's notebooks run in a minute each. A tutorial runs with its real settings in an empty folder; all five take about forty minutes on
+The library's notebooks run in a minute each. A tutorial runs with its real settings in an empty folder; all five take about forty
+minutes on
 two CPU cores. A study shows its committed results, and measures them again only by the command that it names.
 """
 

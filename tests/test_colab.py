@@ -176,7 +176,7 @@ def cache(tmp_path):
     hub = Hub()
     hub.add_folder(f"models/{SD15}", model)
     hub.add_folder("datasets/DefectSpectrum/Defect_Spectrum", write_cables(tmp_path / "photographs", per_class=4, size=64))
-    fill = "from defect_lora.model.base import load_base; from defect_lora.data.layouts import download_category; print(load_base('sd15').size, download_category('cable'))"
+    fill = "from defect_lora import download_category, load_base; print(load_base('sd15').size, download_category('cable'))"
     with serving(hub) as address:
         done = run_with_hub(fill, address, HF_HOME=str(tmp_path / "home"))
     assert done.stdout.startswith("64 "), done.stderr

@@ -99,8 +99,8 @@ def test_painting():
         return listed([f"{100 * row[f'real + {arm}']['average_precision']['gain']['value']:+.1f}" for row in of("segmenters")])
 
     assert (
-        f"names {named('weight 8, away from good, 5')} of the painted defects ({named('drawn')} of rendered ones); with the recipe's own weight of the masks it is {named('weight 2, away from good, 5')}"
-        in said
+        f"names {named('weight 8, away from good, 5')} of the painted defects ({named('drawn')} of rendered ones); "
+        f"with the recipe's own weight of the masks it is {named('weight 2, away from good, 5')}" in said
     )
     assert f"what really differs {fit('label')}, of the mask asked for {fit('asked')}" in said and all(
         row["outside"] == 0 for rows in of("label_fit") for row in rows.values()

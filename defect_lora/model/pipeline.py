@@ -387,13 +387,8 @@ class DefectPipeline(DiffusionPipeline):
         if not safe_serialization:
             raise InputError("a model is saved in safetensors only; opening a pickle can run a stranger's code")
         folder = self.model.save_adapters(save_directory, self.classes, base=self.base_name)
-        config = dict(
-            base=self.base_name,
-            classes=self.classes,
-            size=self.size,
-            unet=saved_config(self.model),
-            scheduler=json.loads(self.scheduler.to_json_string()),
-        )
+        scheduler = json.loads(self.scheduler.to_json_string())
+        config = dict(base=self.base_name, classes=self.classes, size=self.size, unet=saved_config(self.model), scheduler=scheduler)
         write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if self.means is not None:
             save_tensors({"means": self.means}, folder / _MEANS)
