@@ -29,7 +29,7 @@ def main():
     args = parser.parse_args()
     from defect_lora.model.base import load_base
     from defect_lora.data.cables import CLASSES, render_pair
-    from defect_lora.generation.painting import encode_photograph, paint
+    from defect_lora.generation.painting import encode_photograph, paint_images
     from defect_lora.model.pipeline import DefectPipeline
     from defect_lora.model.unet import ClassConditionedUNet
 
@@ -39,8 +39,8 @@ def main():
     masks, labels, seeds = [np.asarray(mask) > 0 for mask in masks], ["missing_cable"] * args.images, list(range(args.images))
     work = {
         "generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
-        "painting": lambda: paint(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False),
-        "again": lambda: paint(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded),
+        "painting": lambda: paint_images(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False),
+        "again": lambda: paint_images(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded),
     }
     encoded, found = [encode_photograph(pipe, image) for image in good], {name: [] for name in work}
     for turn in range(args.rounds + 1):

@@ -61,7 +61,7 @@ def _load_libraries():
     "Import torch and what needs it, and listen. Raises InputError where torchvision does not fit torch."
     _listen()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine many times slower
-    from defect_lora.model import unet# noqa: F401
+    from defect_lora.model import unet  # noqa: F401
 
 # %% ../nbs/cli.ipynb #a24f6af9
 def _require(right, flag, value, wanted):
@@ -287,11 +287,11 @@ def _check_pairs(pairs):
 
 def _photographs(run, pairs):
     "The photographs to paint into, and the real images with masks."
-    from defect_lora import good_images
+    from defect_lora import find_good_parts
 
     real = _real_images(run, pairs)
     try:
-        return good_images(pairs.good or real), real
+        return find_good_parts(pairs.good or real), real
     except InputError as error:
         raise InputError(f"{error}; give photographs of good parts as --good") from None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from defect_lora.data.files import InputError, replace_folder
 from defect_lora.data.images import mask_to_image, open_image, png_bytes, read_mask, read_provenance
-from defect_lora.data.layouts import find_category, good_images, is_good
+from defect_lora.data.layouts import find_category, find_good_parts, is_good
 from defect_lora.generation.image_set import check_names, coco_annotations
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _copy(source, target):
 # %% ../../nbs/sharing/00_exports.ipynb #1ebed574
 def _write_mvtec(images, out, category="product", good=None):
     "MVTec AD: train/good, test/<class>, ground_truth/<class>."
-    for number, path in _numbered(good_images(good) if good is not None else []):
+    for number, path in _numbered(find_good_parts(good) if good is not None else []):
         _copy_as_png(path, out / category / "train" / "good" / f"{number}.png")
     for name in sorted({"good" if is_good(name) else name for _, name, _ in images}):
         chosen = [(path, mask) for path, of, mask in images if of == name or (name == "good" and is_good(of))]

@@ -22,11 +22,11 @@ from ..data.files import InputError
 from ..data.images import open_image, size_within
 from ..evaluation.report import percent
 from ..generation.image_set import defect_names
-from ..generation.painting import GUIDANCE, add_pair, paint
+from ..generation.painting import GUIDANCE, add_pair, paint_images
 from ..data.images import mask_to_image
 from ..generation.placement import Places
 from ..model.pipeline import FAST_STEPS, DefectPipeline
-from ..data.layouts import good_images
+from ..data.layouts import find_good_parts
 from .panel import GeneratingPanel, Stopped, action_button, encode_image, field, picture, wrapping_row
 
 # %% ../../nbs/widgets/02_paint.ipynb #7dc59276
@@ -162,7 +162,7 @@ class PaintWidget(GeneratingPanel):
     ):
         hint = "Choose a class, mark where its defect is to be, and press Paint."
         super().__init__(hint, pipeline.fast(), defect_names(pipeline.classes), num_inference_steps, guidance_scale, folder)
-        self.good = good if isinstance(good, list) else good_images(good)
+        self.good = good if isinstance(good, list) else find_good_parts(good)
         if not self.good:
             raise InputError("no photographs of good parts to paint into; give some")
         self.real = DefectSpectrumDataset(real) if isinstance(real, (str, Path)) else real
@@ -237,7 +237,9 @@ class PaintWidget(GeneratingPanel):
                 raise InputError("nothing is marked; draw on the photograph with the mouse, or press Propose a place")
             self.bar.value, self.bar.max = 0, how[0]
             self.say(f"Painting {name} ...")
-            pair = paint(self.pipeline, [image], [mask], name, *how, seeds=[seed], progress=False, callback_on_step_end=self.on_step_end)[0]
+            pair = paint_images(
+                self.pipeline, [image], [mask], name, *how, seeds=[seed], progress=False, callback_on_step_end=self.on_step_end
+            )[0]
             good = Path(self.good[self.photograph.value - 1]).name
             row = dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed, good=good)
             self._show_pair(pair, row | self.pipeline.settings(*how))
