@@ -302,10 +302,9 @@ def test_a_defect_is_painted_where_a_person_draws(page, lab):
     canvas.scroll_into_view_if_needed()
     panel.get_by_role("button", name="Paint").press("Enter")
     saying(panel, "nothing is marked").wait_for()
-    box = canvas.bounding_box()
-    page.mouse.move(box["x"] + 150, box["y"] + 150)
+    canvas.hover(position=dict(x=150, y=150))  # waits until nothing moves under it
     page.mouse.down()
-    page.mouse.move(box["x"] + 230, box["y"] + 170, steps=8)
+    canvas.hover(position=dict(x=230, y=170))
     page.mouse.up()
     paint_and_save(panel, 0)
     mask = np.asarray(Image.open(folder / "painted" / "DS-MVTec" / "cable" / "mask" / "missing_cable" / "000_mask.png")) > 0

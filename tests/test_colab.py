@@ -112,7 +112,7 @@ def run(path, front, folder, more=(), settings=(), **environment):
     "A tutorial's outputs as text, run in an empty folder; settings are changed as Colab's form changes them."
     notebook = nbformat.read(path, as_version=4)
     for old, new in settings:
-        cell = next(cell for cell in notebook.cells if cell.source.startswith("#@title Settings"))
+        cell = next(cell for cell in notebook.cells if cell.source.startswith("# @title Settings"))
         assert old in cell.source
         cell.source = cell.source.replace(old, new)
     notebook.cells += [nbformat.v4.new_code_cell(code) for code in (VERSIONS, *more)]

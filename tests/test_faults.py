@@ -244,4 +244,4 @@ def test_read_only_folder(place):
     disk.mkdir()
     before = small_disk(disk, "1m", f'mount -o remount,ro "{disk}"')
     code, err = train(place / "data", disk / "run", before=before)
-    assert code == 2 and "Read-only file system" in err and str(disk) in err
+    assert code == 2 and "cannot be written; choose another folder" in err and str(disk) in err
