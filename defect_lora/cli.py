@@ -61,7 +61,7 @@ def _load_libraries():
     "Import torch and what needs it, and listen. Raises InputError where torchvision does not fit torch."
     _listen()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make a busy machine many times slower
-    from defect_lora.model import unet# noqa: F401
+    from defect_lora.model import unet  # noqa: F401
 
 # %% ../nbs/cli.ipynb #a24f6af9
 def _require(right, flag, value, wanted):
