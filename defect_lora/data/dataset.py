@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
-from defect_lora.data.files import InputError
+from defect_lora.data.files import InputError, check_names
 from defect_lora.data.images import check_images, size_within, to_rgb
 from defect_lora.data.layouts import Listing, Sample, check_masks, find_category
 
@@ -137,6 +137,7 @@ def _list_photographs(
             f"{len(images)} images, {len(class_names)} class names and {len(masks)} masks: "
             "one class name and one mask (or None) are needed for each image"
         )
+    check_names(sorted(set(class_names)), "photographs in memory")
     classes = sorted(set(class_names))
     samples = []
     for i, (image, class_name, mask) in enumerate(zip(images, class_names, masks, strict=True)):
@@ -182,7 +183,7 @@ class DefectSpectrumDataset(Dataset):
         return dataset
 
     def _take(self, found, per_class, seed, size, fit, masks):
-        self.layout, self.classes, self.category = found.layout, found.classes, found.folder.resolve().name
+        self.layout, self.classes, self.folder, self.category = found.layout, found.classes, found.folder, found.folder.resolve().name
         self.size, self.fit, self.masks = size, fit, masks
         picks = [_pick([s for s in found.samples if s.label == label], per_class, seed) for label in range(len(self.classes))]
         self.samples, self._rest = ([sample for pick in picks for sample in pick[part]] for part in (0, 1))

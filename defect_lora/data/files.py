@@ -8,12 +8,14 @@ __all__ = ['InputError', 'write_atomically', 'flush', 'file_sha256']
 # %% ../../nbs/data/00_files.ipynb #f08c80cf
 import errno
 import hashlib
+import json
 import os
 import shutil
+import unicodedata
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 # %% ../../nbs/data/00_files.ipynb #5560b4b3
 class InputError(ValueError):
@@ -22,6 +24,107 @@ class InputError(ValueError):
 # %% ../../nbs/data/00_files.ipynb #85179239
 class RunError(RuntimeError):
     "A run that cannot go on: its message is one line that says why, what is still there, and what to do."
+
+# %% ../../nbs/data/00_files.ipynb #245e79fa
+def check_names(
+    names: Iterable,  # of classes, or of a product
+    source: Path | str = "",  # the file or folder that they come from
+    what: str = "class name",
+) -> None:
+    "Refuse names that cannot name a folder on every system, and two that some disks take for one. Raises InputError."
+    place, twins = f"{source}: " if source else "", {}
+    for name in names:
+        if why := _why_no_name(name):
+            raise InputError(f"{place}{what} {_short(name)} cannot name a folder ({why}); rename it")
+        twin = twins.setdefault(_folded(name), name)
+        if twin != name:
+            raise InputError(f"{place}{what}s {_short(twin)} and {_short(name)} are one to disks that do not tell case; rename one of them")
+
+
+_RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    "conin$",
+    "conout$",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789\u00b9\u00b2\u00b3"),
+}
+
+
+def _why_no_name(name):
+    "What is wrong with a name; empty where nothing is."
+    if not isinstance(name, str) or not name.strip():
+        return "it is no text" if not isinstance(name, str) else "it is empty"
+    wrong = {
+        "it holds one of / \\ : < > | ? * and quotation marks": set(name) & set('/\\:<>|?*"'),
+        "it begins with a dot": name.startswith("."),
+        "it ends in a dot or a space": name.endswith((".", " ")),
+        "it holds a character that is none": _holds_control(name),
+        "Windows keeps this name for a device": name.partition(".")[0].rstrip().casefold() in _RESERVED,
+        "it is longer than 200 bytes": len(name.encode("utf-8", "replace")) > 200,
+    }
+    return next((why for why, holds in wrong.items() if holds), "")
+
+
+def _holds_control(text):
+    return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
+
+
+def _folded(name):
+    "What disks that do not tell case, or how letters are composed, make of a name; what nobody sees does not count."
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if unicodedata.category(c) != "Cf")
+
+
+def _short(value):
+    text = ascii(value) if isinstance(value, str) and _holds_control(value) else repr(value)
+    return text if len(text) < 80 else f"{text[:60]}.."
+
+# %% ../../nbs/data/00_files.ipynb #f0ec483e
+def path_inside(
+    folder: Path,
+    entry: str,  # as a list names a file of this folder: relative, with /
+    source: str,  # the list, and the line
+) -> Path:
+    "Where a file is that a list names. Raises InputError for anything that is not inside the folder."
+    parts = entry.split("/") if isinstance(entry, str) else []
+    odd = not parts or not entry.strip() or _holds_control(entry) or "\\" in entry or bool(PureWindowsPath(entry).drive)
+    if odd or parts[0] in ("", "~") or ".." in parts or max(len(part.encode()) for part in parts) > 255:
+        raise InputError(f"{source}: {_short(entry)} is no file inside {folder}; name it relative to that folder, with /")
+    return Path(folder) / entry
+
+# %% ../../nbs/data/00_files.ipynb #79657cb7
+def read_text(
+    path: Path,  # UTF-8
+) -> str:
+    "The text of a file. Raises InputError."
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a text file in UTF-8 ({getattr(error, 'strerror', None) or error}); save it as such") from None
+
+# %% ../../nbs/data/00_files.ipynb #726a3af5
+def parse_json(
+    text: str,
+    source: Path | str,  # the file, and perhaps the line
+) -> dict:
+    "The object that a text is in JSON. Raises InputError."
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not JSON ({error}); mend it, or write it again") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{source}: not a JSON object, {{...}}; mend it, or write it again")
+    return found
+
+# %% ../../nbs/data/00_files.ipynb #22f000f2
+def read_rows(
+    path: Path,  # one JSON object a line
+) -> Iterator[tuple]:  # (the file and the line in words, the object)
+    "The rows of a file of JSON lines. Raises InputError."
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield f"{path}: line {number}", parse_json(line, f"{path}: line {number}")
 
 # %% ../../nbs/data/00_files.ipynb #5bd12598
 @contextmanager

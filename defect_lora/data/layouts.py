@@ -7,14 +7,14 @@ __all__ = ['find_category', 'labelled_images', 'find_good_parts', 'download_cate
 
 # %% ../../nbs/data/02_layouts.ipynb #935dbafe
 import csv
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .files import InputError
+from .files import InputError, check_names, path_inside, read_rows, read_text
 from .images import check_images, list_images, open_image, read_mask
 
 # %% ../../nbs/data/02_layouts.ipynb #4c302e91
@@ -55,13 +55,23 @@ def _subfolders(
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 # %% ../../nbs/data/02_layouts.ipynb #3d6f7ee6
-def _first_mask(
-    folders: list,  # where masks may be
-    stem: str,  # of the image: 000 for 000.png
-) -> Path | None:  # such as 000_mask.png, 000_rgb_mask.png
-    "The mask of an image by its name, from the first folder that has one."
-    files = (folder / f"{stem}{end}.png" for folder in folders for end in ("_mask", "_rgb_mask", "_rbg_mask", ""))
-    return next((file for file in files if file.is_file()), None)
+def _mask_finder(
+    folders: list,  # where masks may be; the first that has one decides
+) -> Callable:  # image's path -> mask's path, such as 000_mask.png or 000_rgb_mask.bmp, or None
+    "Finds the mask of an image by its name."
+    have = [{path.stem.lower(): path for path in list_images(folder)} for folder in folders if folder.is_dir()]
+
+    def find(image):
+        stems = [image.stem.lower() + end for end in ("_mask", "_rgb_mask", "_rbg_mask", "")]
+        return next((masks[stem] for masks in have for stem in stems if stem in masks), None)
+
+    return find
+
+
+def _with_masks(images, folders):
+    "Images with their masks, or None."
+    find = _mask_finder(folders)
+    return [(path, find(path)) for path in images]
 
 # %% ../../nbs/data/02_layouts.ipynb #61e4b01f
 def _read_ds_mvtec(
@@ -69,10 +79,7 @@ def _read_ds_mvtec(
 ) -> dict | None:  # class name -> [(image, mask or None)]
     "DS-MVTec: image/<class>, mask/<defect>."
     places = [folder / name for name in ("mask", "rgb_mask", "rbg_mask")]
-    return {
-        c.name: [(path, _first_mask([p / c.name for p in places], path.stem)) for path in list_images(c)]
-        for c in _subfolders(folder / "image")
-    } or None
+    return {c.name: _with_masks(list_images(c), [p / c.name for p in places]) for c in _subfolders(folder / "image")} or None
 
 # %% ../../nbs/data/02_layouts.ipynb #0c549f29
 def _read_mvtec_ad(
@@ -86,9 +93,7 @@ def _read_mvtec_ad(
         return None
     if only_good:
         classes.setdefault("good", train[0])
-    return {
-        name: [(path, _first_mask([folder / "ground_truth" / name], path.stem)) for path in list_images(c)] for name, c in classes.items()
-    }
+    return {name: _with_masks(list_images(c), [folder / "ground_truth" / name]) for name, c in classes.items()}
 
 # %% ../../nbs/data/02_layouts.ipynb #42facd21
 def _visa_labels(
@@ -97,11 +102,10 @@ def _visa_labels(
     "The kind of defect of each VisA image; empty if there is no such file."
     if not file.is_file():
         return {}
-    with open(file, newline="", encoding="utf-8-sig") as lines:
-        try:
-            rows = [(Path(row["image"]), row["label"]) for row in csv.DictReader(lines)]
-        except KeyError as error:
-            raise InputError(f"{file}: no column {error}; the columns image and label are needed") from error
+    try:
+        rows = [(Path(row["image"]), row["label"].strip()) for row in csv.DictReader(read_text(file).splitlines(keepends=True))]
+    except (KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError(f"{file}: not a table with the columns image and label in each row ({error!r})") from error
     return {
         (path.parent.name, path.name): "+".join(sorted(kind.strip().replace(" ", "_") for kind in label.split(","))) for path, label in rows
     }
@@ -113,8 +117,7 @@ def _read_visa(
     "VisA: Data/Images/{Normal,Anomaly}, Data/Masks/Anomaly, image_anno.csv."
     found, labels = {}, _visa_labels(folder / "image_anno.csv")
     for part in _subfolders(folder / "Data" / "Images"):
-        for path in list_images(part):
-            mask = _first_mask([folder / "Data" / "Masks" / part.name], path.stem)
+        for path, mask in _with_masks(list_images(part), [folder / "Data" / "Masks" / part.name]):
             found.setdefault(labels.get((part.name, path.name), part.name), []).append((path, mask))
     return found or None
 
@@ -123,20 +126,23 @@ _CLASS_COLUMNS, _MASK_COLUMNS = ("class_name", "label", "class", "defect", "cate
 
 
 def _read_row(
-    file: Path,  # metadata.jsonl
-    number: int,  # of the line
-    line: str,  # one JSON object
+    folder: Path,  # of metadata.jsonl
+    line: str,  # where the row stands, in words
+    row: dict,
 ) -> tuple:  # class name, image, mask or None
-    "One line of metadata.jsonl."
-    try:
-        row = json.loads(line)
-        label, mask = (next((name for name in names if name in row), None) for names in (_CLASS_COLUMNS, _MASK_COLUMNS))
-        path, mask = file.parent / row["file_name"], row.get(mask)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: line {number} is not a JSON object with a file_name ({error!r})") from error
+    "One row of metadata.jsonl."
+    label, mask = (next((name for name in names if name in row), None) for names in (_CLASS_COLUMNS, _MASK_COLUMNS))
     if label is None:
-        raise InputError(f"{file}: line {number} has no class; looked for the columns {', '.join(_CLASS_COLUMNS)}; found {', '.join(row)}")
-    return str(row[label]), path, file.parent / mask if mask else None
+        raise InputError(f"{line} has no class; looked for the columns {', '.join(_CLASS_COLUMNS)}; found {', '.join(row)}")
+    if "file_name" not in row:
+        raise InputError(f"{line} has no file_name; name the image, relative to {folder}")
+    if not isinstance(row[label], (str, int)):
+        raise InputError(f"{line}: {label} is {row[label]!r}, it must be the name of a class")
+    image, mask = path_inside(folder, row["file_name"], line), row.get(mask)
+    mask = None if mask in (None, "") else path_inside(folder, mask, line)
+    if mask is not None and not mask.is_file():
+        raise InputError(f"{line}: there is no mask {mask}; add the file, or leave it out of the line")
+    return str(row[label]), image, mask
 
 # %% ../../nbs/data/02_layouts.ipynb #012dda28
 def _read_metadata(
@@ -146,18 +152,36 @@ def _read_metadata(
     file, found = folder / "metadata.jsonl", {}
     if not file.is_file():
         return None
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            name, path, mask = _read_row(file, number, line)
-            found.setdefault(name, []).append((path, mask))
+    for line, row in read_rows(file):
+        name, path, mask = _read_row(folder, line, row)
+        found.setdefault(name, []).append((path, mask))
     return found or None
 
 # %% ../../nbs/data/02_layouts.ipynb #45a59bf0
+_MASKS = ("mask", "masks", "ground_truth")
+
+
+def _class_folders(
+    folder: Path,  # holds class folders
+) -> list:  # of (folder, folders of its masks)
+    "The folders that are classes, without those of masks."
+    folders = _subfolders(folder)
+    by_name = {path.name.lower(): path for path in folders}
+    beside = {f"{name}_{end}" for name in by_name for end in _MASKS}  # solder_mask is a class, unless there is one of solder
+    places = [by_name[name] for name in _MASKS if name in by_name]
+
+    def masks_of(path):
+        own = [by_name.get(f"{path.name.lower()}_{end}") for end in _MASKS]
+        return [*(place / path.name for place in places), *filter(None, own)]
+
+    return [(path, masks_of(path)) for path in folders if path.name.lower() not in {*_MASKS, *beside}]
+
+
 def _read_class_folders(
     folder: Path,  # holds class folders
-) -> dict | None:  # class name -> [(image, None)]
+) -> dict | None:  # class name -> [(image, mask or None)]
     "A folder per class, the images directly inside."
-    found = {c.name: [(path, None) for path in list_images(c)] for c in _subfolders(folder)}
+    found = {c.name: _with_masks(list_images(c), places) for c, places in _class_folders(folder)}
     return found if any(found.values()) else None
 
 # %% ../../nbs/data/02_layouts.ipynb #d8dbc0c8
@@ -215,6 +239,9 @@ def _locate(
     return folders[0]
 
 # %% ../../nbs/data/02_layouts.ipynb #921e1f33
+_LISTS = {"VisA": "image_anno.csv", "metadata.jsonl": "metadata.jsonl"}  # layout -> where its classes are named, if not by folders
+
+
 def find_category(
     root: Path | str,  # a category's folder, a data set's root, or the folder above it
     category: str | None = None,  # such as cable; None takes the only one
@@ -222,11 +249,13 @@ def find_category(
 ) -> Listing:  # its folder, layout, classes and samples
     "Find one category and its layout by looking. Raises InputError."
     root = Path(root)
+    check_names([] if category is None else [category], what="product")
     if not root.exists():
         raise InputError(f"{root}: no such folder")
     if not root.is_dir():
         raise InputError(f"{root}: a file, not a folder (unpack an archive first)")
     folder, layout, found = _locate(root, category)
+    check_names(found, folder / _LISTS.get(layout, ""))
     if empty := sorted(name for name, items in found.items() if not items):
         raise InputError(f"{folder}: no images directly inside the class {', '.join(empty)}; add some or remove the folder")
     samples = [
@@ -251,10 +280,26 @@ def labelled_images(
     folder = Path(source)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    pairs = [(path, sub.name) for sub in sorted(folder.iterdir()) if sub.is_dir() for path in list_images(sub)]
+    pairs = [(path, sub.name) for sub, _ in _class_folders(folder) for path in list_images(sub)]
+    check_names({name for _, name in pairs}, folder)
     if pairs:
         return [p for p, _ in pairs], [name for _, name in pairs]
     return labelled_images(find_category(folder, category))
+
+# %% ../../nbs/data/02_layouts.ipynb #9eeffc1a
+def read_manifest(
+    folder: Path,  # of a set
+) -> list | None:  # of rows; None where there is no manifest
+    "What a set's manifest says. Raises InputError."
+    file = Path(folder) / "manifest.jsonl"
+    if not file.is_file():
+        return None
+    lines = list(read_rows(file))
+    for line, row in lines:
+        for entry in (row[key] for key in ("file", "mask", "shard") if key in row):
+            path_inside(folder, entry, line)
+    check_names({row["class_name"]: 0 for _, row in lines if isinstance(row.get("class_name"), str)}, file)
+    return [row for _, row in lines]
 
 # %% ../../nbs/data/02_layouts.ipynb #e69b54bb
 def is_good(class_name: str) -> bool:
@@ -299,6 +344,7 @@ def download_category(
     "Fetch one category of DS-MVTec from the Hub, or find it in the cache. Raises InputError."
     from huggingface_hub import snapshot_download
 
+    check_names([category], what="product")
     try:
         root = Path(
             snapshot_download(

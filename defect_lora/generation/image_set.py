@@ -18,18 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.files import InputError, whole_file, write_atomically
+from ..data.files import InputError, check_names, whole_file, write_atomically
 from ..data.images import IMAGE_SUFFIXES, open_mask, peek_provenance, png_bytes, read_mask, read_provenance, save_image
-from ..data.layouts import is_good
-
-# %% ../../nbs/generation/00_image_set.ipynb #7022b827
-def check_names(
-    names: list[str],  # of classes or products
-) -> None:
-    "Refuse names that cannot name files. Raises InputError."
-    bad = [name for name in names if not name or name in (".", "..") or "/" in name or "\\" in name]
-    if bad:
-        raise InputError(f"class name {bad[0]!r} cannot name a folder")
+from ..data.layouts import is_good, read_manifest
 
 # %% ../../nbs/generation/00_image_set.ipynb #d7093092
 def image_place(
@@ -350,10 +341,20 @@ def zip_set(
     if target.exists() and not _packs(target, folder.name):
         raise InputError(f"{target} is there already and is another file; nothing is replaced: rename it, or choose another folder")
     with whole_file(target) as file, zipfile.ZipFile(file, "w") as archive:  # PNG is compressed already
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, Path(folder.name) / path.relative_to(folder))
+        for name in _names_in(folder):
+            archive.write(folder / name, Path(folder.name) / name)
     return target
+
+
+def _names_in(folder):
+    "The files of a set: what its manifest names, and its labels. Nothing else leaves with them."
+    rows = [
+        row[key]
+        for row in read_manifest(folder)
+        for key in ("shard", "mask", "file")
+        if key in row and not (key == "file" and "shard" in row)
+    ]
+    return [name for name in sorted({"manifest.jsonl", "annotations.json", *rows}) if (folder / name).is_file()]
 
 
 def _packs(path, name):

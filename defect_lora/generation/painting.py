@@ -20,10 +20,10 @@ from PIL import Image
 from scipy import ndimage
 
 from defect_lora.data.dataset import DefectSpectrumDataset, fit_image, fit_mask, margins
-from defect_lora.data.files import InputError, file_sha256
+from defect_lora.data.files import InputError, check_names, file_sha256
 from defect_lora.data.images import check_images, open_image, size_within, to_rgb
 from defect_lora.data.layouts import find_good_parts, is_good
-from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, check_names, defect_names, pair_place
+from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, defect_names, pair_place
 from defect_lora.generation.placement import Places
 from defect_lora.generation.sampling import fill_set
 from defect_lora.model.base import encode_latents
@@ -373,7 +373,9 @@ def paint_defects(
 
 def _check_pairs(good, names, layout):
     "Refuse what no set can be made of."
-    check_names(names)
+    *classes, category = names
+    check_names(classes)
+    check_names([category], what="product")
     if layout not in PAIR_LAYOUTS:
         raise InputError(f"unknown layout {layout!r}; pairs are written as {' or '.join(PAIR_LAYOUTS)}")
     if not good:

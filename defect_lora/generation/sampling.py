@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from defect_lora.data.files import InputError
-from defect_lora.generation.image_set import ImageSet, check_names, image_place
+from defect_lora.data.files import InputError, check_names
+from defect_lora.generation.image_set import ImageSet, image_place
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed
 from defect_lora.training.memory import processes, sum_over_processes
 

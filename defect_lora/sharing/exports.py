@@ -11,10 +11,10 @@ import logging
 import shutil
 from pathlib import Path
 
-from defect_lora.data.files import InputError, replace_folder
+from defect_lora.data.files import InputError, check_names, replace_folder
 from defect_lora.data.images import mask_to_image, open_image, png_bytes, read_mask, read_provenance
 from defect_lora.data.layouts import find_category, find_good_parts, is_good
-from defect_lora.generation.image_set import check_names, coco_annotations
+from defect_lora.generation.image_set import coco_annotations
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def _read_set(
     source,  # a folder, or a DefectSpectrumDataset
     category: str | None = None,  # which product, where a folder holds several
-) -> list:  # of (path, class name, mask or None)
+) -> tuple:  # [(path, class name, mask or None)], folder that they lie in
     "The images of a set. Raises InputError for a folder without images, and for shards."
     if not hasattr(source, "samples"):
         if any(Path(source).glob("shard-*.tar")):
@@ -30,7 +30,8 @@ def _read_set(
         if (Path(source) / "config.json").exists():
             raise InputError(f"{source} is a run or a model and holds no set of images; generate one with it first")
         source = find_category(source, category)
-    return [(sample.path, source.classes[sample.label], sample.mask) for sample in source.samples]
+    check_names(source.classes, source.folder)
+    return [(sample.path, source.classes[sample.label], sample.mask) for sample in source.samples], Path(source.folder)
 
 # %% ../../nbs/sharing/00_exports.ipynb #637dd515
 def _write_folders(images, out):
@@ -112,17 +113,17 @@ def export_set(
         raise InputError(f"unknown layout {layout!r}; known are {', '.join(_EXPORT_LAYOUTS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not empty; nothing is replaced: choose another folder")
-    images = _read_set(source)
-    _check_places(images, out, category)
+    images, folder = _read_set(source)
+    _check_places(folder, out, category)
     _say_what_is_missing(images, layout, good)
     options = dict(category=category or "product", good=good) if layout == "mvtec" else {}
     return replace_folder(out, lambda part: _EXPORT_LAYOUTS[layout](images, part, **options))
 
 
-def _check_places(images, out, category):
+def _check_places(folder, out, category):
     "Refuse a folder inside of what is copied, and a product whose name cannot name a folder."
-    check_names([category or "product"])
-    if images[0][0].resolve().parent.parent in out.resolve().parents:
+    check_names([category or "product"], what="product")
+    if folder.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies inside the set that is copied; choose a folder elsewhere")
 
 

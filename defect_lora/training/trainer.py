@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 from tqdm.auto import tqdm
 
 from defect_lora.data.dataset import DefectSpectrumDataset
-from defect_lora.data.files import InputError, RunError
+from defect_lora.data.files import InputError, RunError, check_names
 from defect_lora.model.base import load_base
 from defect_lora.model.pipeline import DefectPipeline, check_size, fingerprint, size_multiple
 from defect_lora.model.scopes import TARGETS
@@ -324,6 +324,7 @@ def _open_dataset(config, size):
 
 
 def _check_classes(dataset, config):
+    check_names(dataset.classes, config.data or "the data set")
     if len(dataset.classes) < 2:
         raise InputError(
             f"{config.data or 'the data set'} has one class only ({', '.join(dataset.classes)}); "
