@@ -1228,6 +1228,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'defect_lora/training/config.py'),
                                              'defect_lora.training.config._document': ( 'training/config.html#_document',
                                                                                         'defect_lora/training/config.py'),
+                                             'defect_lora.training.config._is_small': ( 'training/config.html#_is_small',
+                                                                                        'defect_lora/training/config.py'),
                                              'defect_lora.training.config._parse_phase': ( 'training/config.html#_parse_phase',
                                                                                            'defect_lora/training/config.py'),
                                              'defect_lora.training.config._require': ( 'training/config.html#_require',

@@ -461,33 +461,15 @@ class Demo:
 
     def _commands(self):
         data, run, generated, unseen, report = self._places().values()
-        same = ["--per-class", str(self.per_class), "--seed", str(self.seed)]
-        more = ["--per-class", str(4 * self.per_class), "--seed", str(self.seed + 1)]
-        steps = [] if self.num_inference_steps is None else ["--num-inference-steps", str(self.num_inference_steps)]
+        same = f"--per-class {self.per_class} --seed {self.seed}"
+        more = f"--per-class {4 * self.per_class} --seed {self.seed + 1}"
+        steps = "" if self.num_inference_steps is None else f"--num-inference-steps {self.num_inference_steps}"
+        train = f"--base tiny --recipe tuned --batch-size 16 --gradient-accumulation-steps 1 --evaluate-every 0 --epochs {self.epochs}"
         return [
-            ["data", "--out", data, "--size", "128", *same],
-            [
-                "train",
-                "--data",
-                data,
-                "--out",
-                run,
-                "--base",
-                "tiny",
-                "--recipe",
-                "tuned",
-                "--batch-size",
-                "16",
-                "--gradient-accumulation-steps",
-                "1",
-                "--evaluate-every",
-                "0",
-                *same,
-                "--epochs",
-                str(self.epochs),
-            ],
-            ["generate", "--run", run, "--out", generated, *steps, *same],
-            ["data", "--out", unseen, "--size", "128", *more],
+            ["data", "--out", data, *f"--size 128 {same}".split()],
+            ["train", "--data", data, "--out", run, *f"{train} {same}".split()],
+            ["generate", "--run", run, "--out", generated, *f"{steps} {same}".split()],
+            ["data", "--out", unseen, *f"--size 128 {more}".split()],
             ["evaluate", "--real", unseen, "--fake", generated, "--out", report],
         ]
 

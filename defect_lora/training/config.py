@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 from ..data.files import InputError, write_atomically
 from ..model.scopes import SCOPES
@@ -222,56 +222,48 @@ class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions,
             raise InputError(f"{path} is not a configuration of this version: {error}") from None
 
 # %% ../../nbs/training/00_config.ipynb #ab4bd9fc
-_AT_LEAST_ONE = (
-    "rank",
-    "tokens",
-    "batch_size",
-    "gradient_accumulation_steps",
-    "samples_per_class",
-    "evaluate_per_class",
-    "num_inference_steps",
-    "checkpointing_steps",
-    "checkpoints_total_limit",
+_LIMITS = (  # fields; what their values must be; the same in words
+    ("rank tokens batch_size gradient_accumulation_steps samples_per_class evaluate_per_class", lambda value: value >= 1, "at least 1"),
+    ("num_inference_steps checkpointing_steps checkpoints_total_limit mask_weight", lambda value: value >= 1, "at least 1"),
+    ("alpha weight_decay embedding_lr_scale warmup_steps", lambda value: value >= 0, "0 or more"),
+    ("sample_every evaluate_every held_out_per_class patience", lambda value: value >= 0, "0 or more"),
+    ("dropout conditioning_dropout decay_from", lambda value: 0 <= value < 1, "from 0 to below 1"),
+    ("per_class", lambda value: value is None or value >= 1, "at least 1, or none for all"),
+    ("size", lambda value: value is None or (value >= 32 and value % 8 == 0), "a multiple of 8, at least 32"),
+    ("max_grad_norm", lambda value: value > 0, "above 0"),
+    ("snr_gamma", lambda value: value is None or value > 0, "above 0"),
+    ("phases", lambda value: len(value) > 0, "at least one phase"),
 )
-_NOT_NEGATIVE = (
-    "alpha",
-    "weight_decay",
-    "warmup_steps",
-    "sample_every",
-    "evaluate_every",
-    "held_out_per_class",
-    "patience",
-    "embedding_lr_scale",
-)
-_SHARES = ("dropout", "conditioning_dropout", "decay_from")
 
 
 def _check(config):
-    for name in _AT_LEAST_ONE:
-        _require(config, name, getattr(config, name) >= 1, "at least 1")
-    for name in _NOT_NEGATIVE:
-        _require(config, name, getattr(config, name) >= 0, "0 or more")
-    for name in _SHARES:
-        _require(config, name, 0 <= getattr(config, name) < 1, "from 0 to below 1")
-    _require(config, "per_class", config.per_class is None or config.per_class >= 1, "at least 1, or none for all")
-    _require(config, "size", config.size is None or (config.size >= 32 and config.size % 8 == 0), "a multiple of 8, at least 32")
-    _require(config, "mask_weight", config.mask_weight >= 1, "at least 1")
-    _require(config, "max_grad_norm", config.max_grad_norm > 0, "above 0")
-    _require(config, "snr_gamma", config.snr_gamma is None or config.snr_gamma > 0, "above 0")
-    _require(config, "mixed_precision", config.mixed_precision in ("auto", "no", "fp16", "bf16"), "auto, no, fp16 or bf16")
-    _require(config, "target_modules", config.target_modules in ("attention", "all"), "attention or all")
-    _require(config, "fit", config.fit in ("pad", "stretch", "crop"), "pad, stretch or crop")
-    _require(config, "init_latents", config.init_latents in ("noise", "mean"), "noise or mean")
-    _require(config, "phases", len(config.phases) > 0, "at least one phase")
+    for names, right, wanted in _LIMITS:
+        for name in names.split():
+            _require(config, name, right, wanted)
+    for item in fields(config):
+        if get_origin(item.type) is Literal:
+            *most, last = choices = get_args(item.type)
+            _require(config, item.name, choices.__contains__, f"{', '.join(most)} or {last}")
 
 
 def _require(config, name, right, wanted):
-    if not right:
-        raise InputError(f"{name} is {getattr(config, name)!r}, it must be {wanted}")
+    if not right(value := getattr(config, name)):
+        raise InputError(f"{name} is {value!r}, it must be {wanted}")
 
 # %% ../../nbs/training/00_config.ipynb #84ba3a37
 def _document(base):
     return {}
+
+
+def _is_small(base):
+    "Is a base of the tiny one's kind: its UNet nowhere as wide as Stable Diffusion's narrowest block?"
+    if base in ("tiny", "sd15"):
+        return base == "tiny"
+    try:
+        config = json.loads((Path(base).expanduser() / "unet" / "config.json").read_text(encoding="utf-8"))
+        return max(config["block_out_channels"]) < 320
+    except (OSError, ValueError, KeyError, TypeError):  # on the Hub, or no base at all, which is refused where it is loaded
+        return False
 
 
 def _tuned(base):
@@ -287,7 +279,7 @@ def _tuned(base):
         evaluate_every=25,
         patience=50,
     )
-    if base != "tiny":
+    if not _is_small(base):
         return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")])
     return common | dict(
         phases=[Phase("all adapters", 400, 2.5e-3, "all")],
@@ -301,25 +293,13 @@ def _tuned(base):
     )
 
 
-RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base's name that returns the fields it changes
+RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base that returns the fields it changes
 
 # %% ../../nbs/training/00_config.ipynb #50a224e3
 _OBSERVING = (
-    "data",
-    "sample_every",
-    "samples_per_class",
-    "evaluate_every",
-    "evaluate_per_class",
-    "held_out_per_class",
-    "patience",
-    "num_inference_steps",
-    "guidance_scale",
-    "checkpointing_steps",
-    "checkpoints_total_limit",
-    "backup",
-    "tracker",
-    "recipe",
-)
+    "data sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "
+    "guidance_scale checkpointing_steps checkpoints_total_limit backup tracker recipe"
+).split()
 
 
 def differences(mine: TrainConfig, other: TrainConfig) -> list:
