@@ -54,7 +54,7 @@ class _OneTokenAttention:
         "Compute it once for this very tensor; None forgets."
         self.known = (None, None) if embeds is None else (embeds, attn.to_out[0](attn.to_v(embeds)))
 
-
+# %% ../../nbs/model/01_fast_unet.ipynb #bca097a0
 def _is_plain(
     block: nn.Module,  # a transformer block
 ) -> bool:
@@ -138,7 +138,7 @@ def _convolve_back(
     columns = (grad.flatten(2).transpose(1, 2).flatten(0, 1) @ weight.flatten(1)).unflatten(0, (shape[0], -1)).transpose(1, 2)
     return nn.functional.fold(columns, shape[2:], weight.shape[2:], dilation, padding, stride)
 
-
+# %% ../../nbs/model/01_fast_unet.ipynb #b75901f3
 class _WithoutInput(torch.autograd.Function):
     "A convolution whose backward pass gives the gradient of its input alone."
 
@@ -162,7 +162,7 @@ class _FrozenConv2d(nn.Conv2d):
             return super()._conv_forward(input, weight, bias)
         return _WithoutInput.apply(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-
+# %% ../../nbs/model/01_fast_unet.ipynb #702d34d0
 class _Gated(torch.autograd.Function):
     "hidden * gelu(gate), with gelu(gate) computed again for the backward pass."
 
@@ -197,7 +197,7 @@ class _LeanGEGLU(GEGLU):
         both = _project(hidden_states, self.proj) if type(self.proj) is nn.Linear else self.proj(hidden_states)
         return _Gated.apply(both).contiguous()
 
-
+# %% ../../nbs/model/01_fast_unet.ipynb #e75a4ad9
 def use_lean_layers(
     unet: nn.Module,  # changed in place
 ) -> int:  # how many layers

@@ -415,7 +415,7 @@ class DefectPipeline(DiffusionPipeline):
         pipe = cls(**_load_model(folder, base, torch_dtype or dtype or torch.float32, hub, parts))
         return pipe.to(device) if device is not None else pipe
 
-
+# %% ../../nbs/model/04_pipeline.ipynb #d5f60c24
 def _load_model(folder, base, dtype, hub, parts):
     "What makes a pipeline of a saved model, by the names of DefectPipeline's parameters."
     unknown = parts.keys() - {"unet", "vae", "scheduler"}
@@ -440,7 +440,7 @@ def _find_parts(name, dtype, hub, given):
         return make_base(given["unet"], given["vae"], given.get("scheduler") or make_scheduler({}), name)
     return replace(load_base(name, dtype, **hub), **{part: given[part] for part in given.keys() & {"unet", "vae"}})
 
-
+# %% ../../nbs/model/04_pipeline.ipynb #022f57b9
 def _embed(model, labels, guided, negative):
     "The conditions of a batch, (batch, tokens, dim); guided, with what to guide away from in front."
     embeds = model.prompt_embeds(torch.tensor(labels))

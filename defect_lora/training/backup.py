@@ -39,7 +39,7 @@ def _copy_run(
         if old.name not in kept and step_of(old) < newest:
             remove_folder(old)
 
-
+# %% ../../nbs/training/04_backup.ipynb #3d6ecc5e
 def _once(copied, path, target, copy):
     "Copy what has changed since it was last copied, or is not there; is it there now?"
     try:
@@ -70,7 +70,7 @@ def _copy_checkpoint(
     replace_folder(target, lambda part: [_copy(file, part / file.name) for file in files])
     return is_whole(target)
 
-
+# %% ../../nbs/training/04_backup.ipynb #03ec029f
 def _loose_files(run):
     "Every finished file of a run that is not a checkpoint's."
     found = []

@@ -211,6 +211,20 @@ def _sample_batch(
     return Batch(latents, noise, timesteps, moments.class_labels, keep, weight)
 
 # %% ../../nbs/training/01_latents.ipynb #a7c28ce5
+@contextlib.contextmanager
+def _seeded_everywhere(seed):
+    "A block in which the random numbers of Python, numpy and torch follow from a seed."
+    before = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        with seeded(seed):
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+# %% ../../nbs/training/01_latents.ipynb #afe754d9
 class LatentDataset:
     "A data set as a training run sees it: the batch of each planned step, in latents."
 
@@ -317,20 +331,6 @@ class LatentDataset:
                     "the data set's images are different each time that they are read, so a run could not be resumed; give it "
                     "a method set_epoch(epoch), and take random numbers from torch, numpy or random, which are seeded for each"
                 )
-
-
-@contextlib.contextmanager
-def _seeded_everywhere(seed):
-    "A block in which the random numbers of Python, numpy and torch follow from a seed."
-    before = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    try:
-        with seeded(seed):
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
 
 # %% ../../nbs/training/01_latents.ipynb #a299af27
 def _prediction_target(

@@ -164,7 +164,7 @@ class Updates:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.overflows = state["overflows"]
 
-
+# %% ../../nbs/training/08_optimization.ipynb #ba5ede7e
 def _check_tensors(tensors, parameters):
     wrong = [name for name, value in tensors.items() if name not in parameters or parameters[name].shape != value.shape]
     if wrong:

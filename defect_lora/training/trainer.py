@@ -316,7 +316,7 @@ class Trainer:
         "Why training ends before the plan does; None = it goes on."
         return self.validator.stop_reason(self.step)
 
-
+# %% ../../nbs/training/09_trainer.ipynb #1b43f32b
 def _open_dataset(config, size):
     if not config.data:
         raise InputError("no data set was named: data is the folder with the images (or pass a dataset)")
@@ -332,7 +332,7 @@ def _check_classes(dataset, config):
         )
     return dataset
 
-
+# %% ../../nbs/training/09_trainer.ipynb #44ca1096
 def _prepare_model(model, base, config, num_classes, accelerator):
     "The model that is trained, its frozen weights in the precision that the device computes in; and a digest of what the caller brought."
     precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)

@@ -90,7 +90,7 @@ class CompareWidget(Panel):
             self.class_name.options = names
             self.class_name.value = here if here in names else names[0]
 
-
+# %% ../../nbs/widgets/04_compare.ipynb #f15e50cd
 def _or_gap(path):
     "An image; None where there is none, or one that does not open."
     with contextlib.suppress(InputError):

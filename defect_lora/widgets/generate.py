@@ -236,7 +236,7 @@ class GenerateWidget(GeneratingPanel):
             raise InputError(f"{self.chosen_folder()}: nothing is saved there yet; generate and save first")
         self.say(offer_download(zip_set(self.chosen_folder()), self.link))
 
-
+# %% ../../nbs/widgets/01_generate.ipynb #d36bee94
 def _facts(sample):
     "What it takes to generate an image again, as rows."
     names = {

@@ -19,17 +19,82 @@ from PIL import Image
 
 from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError
-from ..data.images import open_image, size_within
+from ..data.images import mask_to_image, open_image, size_within
+from ..data.layouts import find_good_parts
 from ..evaluation.report import percent
 from ..generation.image_set import defect_names
 from ..generation.painting import GUIDANCE, add_pair, paint_images
-from ..data.images import mask_to_image
 from ..generation.placement import Places
 from ..model.pipeline import FAST_STEPS, DefectPipeline
-from ..data.layouts import find_good_parts
 from .panel import GeneratingPanel, Stopped, action_button, encode_image, field, picture, wrapping_row
 
 # %% ../../nbs/widgets/02_paint.ipynb #7dc59276
+_JAVASCRIPT = """
+function render({ model, el }) {
+  const shown = document.createElement("canvas"), mask = document.createElement("canvas");
+  const photo = new Image(), pen = shown.getContext("2d"), ink = mask.getContext("2d", { willReadFrequently: true });
+  let at = null, down = false, sent = "";
+  shown.tabIndex = 0; shown.className = "defect-lora-canvas"; shown.setAttribute("role", "application");
+  shown.setAttribute("aria-label", "Mask: drag to mark where the defect is to be; arrow keys move the brush, space marks");
+  shown.style.cssText = "max-width:100%;touch-action:none;cursor:crosshair;border:1px solid #ccc";
+  function paint() {
+    pen.drawImage(photo, 0, 0);
+    const red = document.createElement("canvas"); red.width = mask.width; red.height = mask.height;
+    const r = red.getContext("2d"); r.drawImage(mask, 0, 0);
+    r.globalCompositeOperation = "source-in"; r.fillStyle = "#f00"; r.fillRect(0, 0, red.width, red.height);
+    pen.globalAlpha = 0.45; pen.drawImage(red, 0, 0); pen.globalAlpha = 1;
+    if (!at || document.activeElement !== shown) return;
+    pen.strokeStyle = "#fff"; pen.lineWidth = 2; pen.beginPath(); pen.arc(at.x, at.y, model.get("brush") / 2, 0, 7); pen.stroke();
+  }
+  function stroke(to) {
+    ink.globalCompositeOperation = model.get("erasing") ? "destination-out" : "source-over";
+    ink.strokeStyle = "#fff"; ink.lineCap = "round"; ink.lineWidth = model.get("brush");
+    ink.beginPath(); ink.moveTo(at ? at.x : to.x, at ? at.y : to.y); ink.lineTo(to.x + 0.01, to.y); ink.stroke(); at = to;
+  }
+  function send() { sent = mask.toDataURL("image/png"); model.set("drawn", sent); model.save_changes(); paint(); }
+  function place(event) {
+    const box = shown.getBoundingClientRect();
+    return { x: (event.clientX - box.left) * shown.width / box.width, y: (event.clientY - box.top) * shown.height / box.height };
+  }
+  function load() {
+    if (!model.get("drawn")) { ink.clearRect(0, 0, mask.width, mask.height); paint(); return; }
+    if (model.get("drawn") === sent) return;
+    const other = new Image();
+    other.onload = () => {
+      ink.globalCompositeOperation = "source-over"; ink.clearRect(0, 0, mask.width, mask.height); ink.drawImage(other, 0, 0); paint();
+    };
+    other.src = model.get("drawn");
+  }
+  photo.onload = () => {
+    for (const c of [shown, mask]) { c.width = photo.width; c.height = photo.height; }
+    at = null; sent = ""; paint(); load();
+  };
+  photo.src = model.get("photo");
+  shown.addEventListener("pointerdown", (event) => {
+    shown.focus(); shown.setPointerCapture(event.pointerId);
+    down = true; at = null; stroke(place(event)); paint(); event.preventDefault();
+  });
+  shown.addEventListener("pointermove", (event) => { if (down) { stroke(place(event)); paint(); } });
+  for (const name of ["pointerup", "pointercancel"]) shown.addEventListener(name, () => { if (down) { down = false; send(); } });
+  shown.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!step && event.key !== " ") return;
+    event.preventDefault(); event.stopPropagation();
+    at = at || { x: shown.width / 2, y: shown.height / 2 };
+    const far = event.shiftKey ? 1 : Math.max(2, model.get("brush") / 2);
+    const within = (value, most) => Math.min(most, Math.max(0, value));
+    if (step) at = { x: within(at.x + step[0] * far, shown.width), y: within(at.y + step[1] * far, shown.height) };
+    if (event.key === " ") { stroke(at); send(); } else paint();
+  });
+  for (const name of ["focus", "blur"]) shown.addEventListener(name, paint);
+  model.on("change:photo", () => { photo.src = model.get("photo"); });
+  model.on("change:drawn", load);
+  el.appendChild(shown);
+}
+export default { render };
+"""
+
+# %% ../../nbs/widgets/02_paint.ipynb #8fd5133f
 class MaskCanvas(anywidget.AnyWidget):
     "A photograph to draw a mask on: by pen, finger or mouse, or with arrow keys and space."
 
@@ -38,70 +103,7 @@ class MaskCanvas(anywidget.AnyWidget):
     brush = traitlets.Int(14).tag(sync=True)  # pixels across, on the screen
     erasing = traitlets.Bool(False).tag(sync=True)
 
-    _esm = """
-    function render({ model, el }) {
-      const shown = document.createElement("canvas"), mask = document.createElement("canvas");
-      const photo = new Image(), pen = shown.getContext("2d"), ink = mask.getContext("2d", { willReadFrequently: true });
-      let at = null, down = false, sent = "";
-      shown.tabIndex = 0; shown.className = "defect-lora-canvas"; shown.setAttribute("role", "application");
-      shown.setAttribute("aria-label", "Mask: drag to mark where the defect is to be; arrow keys move the brush, space marks");
-      shown.style.cssText = "max-width:100%;touch-action:none;cursor:crosshair;border:1px solid #ccc";
-      function paint() {
-        pen.drawImage(photo, 0, 0);
-        const red = document.createElement("canvas"); red.width = mask.width; red.height = mask.height;
-        const r = red.getContext("2d"); r.drawImage(mask, 0, 0);
-        r.globalCompositeOperation = "source-in"; r.fillStyle = "#f00"; r.fillRect(0, 0, red.width, red.height);
-        pen.globalAlpha = 0.45; pen.drawImage(red, 0, 0); pen.globalAlpha = 1;
-        if (!at || document.activeElement !== shown) return;
-        pen.strokeStyle = "#fff"; pen.lineWidth = 2; pen.beginPath(); pen.arc(at.x, at.y, model.get("brush") / 2, 0, 7); pen.stroke();
-      }
-      function stroke(to) {
-        ink.globalCompositeOperation = model.get("erasing") ? "destination-out" : "source-over";
-        ink.strokeStyle = "#fff"; ink.lineCap = "round"; ink.lineWidth = model.get("brush");
-        ink.beginPath(); ink.moveTo(at ? at.x : to.x, at ? at.y : to.y); ink.lineTo(to.x + 0.01, to.y); ink.stroke(); at = to;
-      }
-      function send() { sent = mask.toDataURL("image/png"); model.set("drawn", sent); model.save_changes(); paint(); }
-      function place(event) {
-        const box = shown.getBoundingClientRect();
-        return { x: (event.clientX - box.left) * shown.width / box.width, y: (event.clientY - box.top) * shown.height / box.height };
-      }
-      function load() {
-        if (!model.get("drawn")) { ink.clearRect(0, 0, mask.width, mask.height); paint(); return; }
-        if (model.get("drawn") === sent) return;
-        const other = new Image();
-        other.onload = () => {
-          ink.globalCompositeOperation = "source-over"; ink.clearRect(0, 0, mask.width, mask.height); ink.drawImage(other, 0, 0); paint();
-        };
-        other.src = model.get("drawn");
-      }
-      photo.onload = () => {
-        for (const c of [shown, mask]) { c.width = photo.width; c.height = photo.height; }
-        at = null; sent = ""; paint(); load();
-      };
-      photo.src = model.get("photo");
-      shown.addEventListener("pointerdown", (event) => {
-        shown.focus(); shown.setPointerCapture(event.pointerId);
-        down = true; at = null; stroke(place(event)); paint(); event.preventDefault();
-      });
-      shown.addEventListener("pointermove", (event) => { if (down) { stroke(place(event)); paint(); } });
-      for (const name of ["pointerup", "pointercancel"]) shown.addEventListener(name, () => { if (down) { down = false; send(); } });
-      shown.addEventListener("keydown", (event) => {
-        const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-        if (!step && event.key !== " ") return;
-        event.preventDefault(); event.stopPropagation();
-        at = at || { x: shown.width / 2, y: shown.height / 2 };
-        const far = event.shiftKey ? 1 : Math.max(2, model.get("brush") / 2);
-        const within = (value, most) => Math.min(most, Math.max(0, value));
-        if (step) at = { x: within(at.x + step[0] * far, shown.width), y: within(at.y + step[1] * far, shown.height) };
-        if (event.key === " ") { stroke(at); send(); } else paint();
-      });
-      for (const name of ["focus", "blur"]) shown.addEventListener(name, paint);
-      model.on("change:photo", () => { photo.src = model.get("photo"); });
-      model.on("change:drawn", load);
-      el.appendChild(shown);
-    }
-    export default { render };
-    """
+    _esm = _JAVASCRIPT
 
     def show(
         self,
@@ -135,7 +137,7 @@ class MaskCanvas(anywidget.AnyWidget):
         "The photograph, for `panel.static_html`."
         return f"<img src='{self.photo}'>"
 
-
+# %% ../../nbs/widgets/02_paint.ipynb #0308ab60
 def _enlarged(image, side):
     return image.resize(size_within(image.size, side), Image.BICUBIC)
 

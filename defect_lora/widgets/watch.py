@@ -97,7 +97,7 @@ class WatchWidget(Panel):
         if self.epoch.value:
             self.samples.value = encode_image(open_image(self.epoch.value))
 
-
+# %% ../../nbs/widgets/03_watch.ipynb #2bcd703e
 def _state(run, rows):
     "Whether the run is trained, has ended, or waits, in a sentence."
     training, done = is_training(run), (run / "model" / "config.json").exists()
