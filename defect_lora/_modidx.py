@@ -63,6 +63,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'defect_lora.data.cables._Canvas': ('data/cables.html#_canvas', 'defect_lora/data/cables.py'),
                                          'defect_lora.data.cables._Canvas.__init__': ( 'data/cables.html#_canvas.__init__',
                                                                                        'defect_lora/data/cables.py'),
+                                         'defect_lora.data.cables._Canvas.arc': ( 'data/cables.html#_canvas.arc',
+                                                                                  'defect_lora/data/cables.py'),
                                          'defect_lora.data.cables._Canvas.damage': ( 'data/cables.html#_canvas.damage',
                                                                                      'defect_lora/data/cables.py'),
                                          'defect_lora.data.cables._Canvas.shadow': ( 'data/cables.html#_canvas.shadow',

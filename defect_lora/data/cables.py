@@ -18,17 +18,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from .images import save_image
 
 # %% ../../nbs/data/04_cables.ipynb #b53c71b2
-CLASSES = [
-    "bent_wire",
-    "cable_swap",
-    "combined",
-    "cut_inner_insulation",
-    "cut_outer_insulation",
-    "good",
-    "missing_cable",
-    "missing_wire",
-    "poke_insulation",
-]
+CLASSES = """
+    bent_wire cable_swap combined cut_inner_insulation cut_outer_insulation good missing_cable missing_wire poke_insulation
+""".split()
 
 # %% ../../nbs/data/04_cables.ipynb #c8919a05
 @dataclass
@@ -181,11 +173,11 @@ def scale_color(
 
 # %% ../../nbs/data/04_cables.ipynb #5b7be01d
 class _Canvas:
-    "A picture to draw on, with the mask of its defects."
+    "A picture to render on, with the mask of its defects."
 
     def __init__(
         self,
-        picture: Image.Image,  # RGB, square; drawn on
+        picture: Image.Image,  # RGB, square; rendered on
     ):
         self.picture, self.mask, self.side = picture, Image.new("L", picture.size), picture.width
         self.draw, self.mark = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.mask)
@@ -195,9 +187,21 @@ class _Canvas:
         points: list,  # of a polygon
         color: tuple,  # RGB
     ) -> None:
-        "Draw a polygon that belongs to a defect."
+        "Render a polygon that belongs to a defect."
         self.draw.polygon(points, fill=color)
         self.mark.polygon(points, fill=255)
+
+    def arc(
+        self,
+        center: tuple,  # x, y
+        radius: float,
+        start: float,  # degrees
+        length: float,  # degrees
+        color: tuple,  # RGB
+        width: int,
+    ) -> None:
+        "Render a part of a circle."
+        self.draw.arc(_disc(*center, radius), start, start + length, fill=color, width=width)
 
     def shadow(
         self,
@@ -247,14 +251,8 @@ def _render_pits(canvas, bundle, rng):
 def _render_saw_marks(canvas, bundle, rng):
     for _ in range(26):
         radius = rng.uniform(0.1, bundle.radius - bundle.wall - bundle.lobes) * canvas.side
-        start = rng.uniform(0, 360)
-        canvas.draw.arc(
-            _disc(bundle.x * canvas.side, bundle.y * canvas.side, radius),
-            start,
-            start + rng.uniform(15, 60),
-            fill=scale_color(bundle.filler, rng.uniform(0.88, 1.1)),
-            width=max(1, canvas.side // 200),
-        )
+        start, length, color = rng.uniform(0, 360), rng.uniform(15, 60), scale_color(bundle.filler, rng.uniform(0.88, 1.1))
+        canvas.arc((bundle.x * canvas.side, bundle.y * canvas.side), radius, start, length, color, max(1, canvas.side // 200))
 
 # %% ../../nbs/data/04_cables.ipynb #101b6372
 def _render_insulation(canvas, core, rng):
@@ -265,22 +263,10 @@ def _render_insulation(canvas, core, rng):
     if core.patch:
         start = rng.uniform(0, 360)
         for offset in (0, 180 + rng.uniform(-30, 30)):
-            canvas.draw.arc(
-                _disc(x, y, radius * 0.93),
-                start + offset,
-                start + offset + rng.uniform(45, 80),
-                fill=core.patch,
-                width=max(2, int(radius * 0.22)),
-            )
+            canvas.arc((x, y), radius * 0.93, start + offset, rng.uniform(45, 80), core.patch, max(2, int(radius * 0.22)))
     for _ in range(9):
-        inner, start = rng.uniform(0.5, 0.9) * radius, rng.uniform(0, 360)
-        canvas.draw.arc(
-            _disc(x, y, inner),
-            start,
-            start + rng.uniform(10, 50),
-            fill=scale_color(core.color, rng.uniform(0.85, 1.15)),
-            width=max(1, canvas.side // 220),
-        )
+        inner, start, length = rng.uniform(0.5, 0.9) * radius, rng.uniform(0, 360), rng.uniform(10, 50)
+        canvas.arc((x, y), inner, start, length, scale_color(core.color, rng.uniform(0.85, 1.15)), max(1, canvas.side // 220))
 
 # %% ../../nbs/data/04_cables.ipynb #31bc6125
 def _hexagon(
@@ -461,13 +447,9 @@ def _render_cores(canvas, cores, rng, faults, fault_rng):
             _bend_wires(canvas, core, fault_rng)
 
 # %% ../../nbs/data/04_cables.ipynb #2cfb6734
-_CORE_FAULT = {
-    "bent_wire": "bent",
-    "cut_inner_insulation": "cut_core",
-    "missing_cable": "missing_core",
-    "missing_wire": "missing_strands",
-    "cable_swap": "swapped",
-}
+_CORE_FAULT = dict(
+    bent_wire="bent", cut_inner_insulation="cut_core", missing_cable="missing_core", missing_wire="missing_strands", cable_swap="swapped"
+)
 _SHEATH_FAULT = {"cut_outer_insulation": "cut_sheath", "poke_insulation": "poke"}
 
 
@@ -535,16 +517,7 @@ def render_pair(
 
 # %% ../../nbs/data/04_cables.ipynb #688de1c4
 _DEFECTS = [name for name in CLASSES if name != "good"]
-_MASK_COLORS = [
-    (255, 80, 60),
-    (60, 160, 255),
-    (255, 220, 60),
-    (120, 255, 120),
-    (255, 120, 255),
-    (120, 255, 255),
-    (255, 160, 80),
-    (180, 140, 255),
-]
+_MASK_COLORS = "#ff503c #3ca0ff #ffdc3c #78ff78 #ff78ff #78ffff #ffa050 #b48cff".split()
 
 
 def write_cables(
@@ -565,7 +538,7 @@ def write_cables(
 
 def _write_cable(root, class_name, stem, seed, size):
     image, mask = render_cable(class_name, seed, size)
-    save_image(image, root / "image" / class_name / f"{stem}.png", class_name=class_name, seed=seed, model="drawn cables")
+    save_image(image, root / "image" / class_name / f"{stem}.png", class_name=class_name, seed=seed, model="rendered cables")
     if class_name != "good":
         index = _DEFECTS.index(class_name)
         save_image(mask.point(lambda value: (index + 1) * (value > 0)), root / "mask" / class_name / f"{stem}_mask.png")
