@@ -2,8 +2,8 @@
 
 One thing grows at a time: images, classes (two images each at least), resolution, images in a step. Measured are the encoding before
 the first step, the same on a second run
-(from the cache), one optimizer step (median), what its forward pass keeps for the backward pass, and one drawn image. Drawn cables, a
-CPU.
+(from the cache), one optimizer step (median), what its forward pass keeps for the backward pass, and one generated image.
+Rendered cables, a CPU.
 """
 
 import argparse

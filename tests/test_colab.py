@@ -41,7 +41,7 @@ panel.how_many.value, panel.batch_size = 1, 4
 panel.generate_button.click()
 panel.wait()
 furthest = abs(np.asarray(panel.images[2], dtype=int) - first).max()
-assert furthest <= 2, f"the same seed drew another image in another batch, {furthest} levels away"
+assert furthest <= 2, f"the same seed generated another image in another batch, {furthest} levels away"
 panel.samples[1].tile.button.click()
 panel.wait()
 assert "Nearest of 18 real images" in panel.nearest_words.value, panel.nearest_words.value

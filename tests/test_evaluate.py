@@ -19,8 +19,8 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DEFECT_LORA_CACHE", str(tmp_path / "cache"))
 
 
-def draw(folder, count, first=0):
-    "A folder per class of drawn cables."
+def render(folder, count, first=0):
+    "A folder per class of rendered cables."
     for name in CLASSES:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
@@ -33,7 +33,7 @@ def evaluate(real, fake, out, *flags):
 
 
 def test_odd_names_modes_and_sizes(tmp_path):
-    real, fake = draw(tmp_path / "real [1] ü.zip", 5), draw(tmp_path / "fake (2) é.tar", 5, first=100)
+    real, fake = render(tmp_path / "real [1] ü.zip", 5), render(tmp_path / "fake (2) é.tar", 5, first=100)
     image = render_cable("good", 50, size=200)[0]
     image.convert("L").save(fake / "good" / "grey (1).png")
     image.convert("P").save(fake / "good" / "palette ü.png")
@@ -47,7 +47,7 @@ def test_odd_names_modes_and_sizes(tmp_path):
 
 
 def test_empty_and_damaged_are_named(tmp_path, capsys):
-    real, fake = draw(tmp_path / "real", 3), draw(tmp_path / "fake", 3, first=100)
+    real, fake = render(tmp_path / "real", 3), render(tmp_path / "fake", 3, first=100)
     (tmp_path / "empty").mkdir()
     assert evaluate(real, tmp_path / "empty", tmp_path / "out") == 2
     assert "empty" in capsys.readouterr().err
@@ -60,7 +60,7 @@ def test_empty_and_damaged_are_named(tmp_path, capsys):
 
 
 def test_one_image_of_each_class(tmp_path, capsys):
-    assert evaluate(draw(tmp_path / "real", 1), draw(tmp_path / "fake", 1, first=100), tmp_path / "out") == 0
+    assert evaluate(render(tmp_path / "real", 1), render(tmp_path / "fake", 1, first=100), tmp_path / "out") == 0
     said = (tmp_path / "out" / "report.md").read_text()
     assert (
         "Cannot tell" in said
@@ -71,7 +71,7 @@ def test_one_image_of_each_class(tmp_path, capsys):
 
 
 def test_curated_twice_and_told(tmp_path, capsys):
-    real, fake = draw(tmp_path / "real", 6), draw(tmp_path / "fake", 4, first=100)
+    real, fake = render(tmp_path / "real", 6), render(tmp_path / "fake", 4, first=100)
     copy = Image.open(real / "good" / "000.png")
     copy.save(fake / "good" / "copy.png")
     assert evaluate(real, fake, tmp_path / "out", "--curate") == 0
@@ -83,7 +83,7 @@ def test_curated_twice_and_told(tmp_path, capsys):
 
 
 def test_usefulness_is_part_of_the_report(tmp_path):
-    real, fake = draw(tmp_path / "real", 12), draw(tmp_path / "fake", 6, first=100)
+    real, fake = render(tmp_path / "real", 12), render(tmp_path / "fake", 6, first=100)
     assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2") == 0
     found = json.loads((tmp_path / "out" / "report.json").read_text())["usefulness"]
     assert found["n_real"] == 6 and found["n_test"] == 30 and set(found["arms"]) == {"real", "synthetic", "real+synthetic"}
@@ -94,7 +94,7 @@ def test_usefulness_is_part_of_the_report(tmp_path):
 def test_an_interrupted_run_keeps_what_it_has(tmp_path):
     from defect_lora.evaluation import features
 
-    paths = sorted(draw(tmp_path / "real", 4).rglob("*.png"))
+    paths = sorted(render(tmp_path / "real", 4).rglob("*.png"))
     tiny, seen, stop = features.load_features("tiny"), [], [6]
 
     def network(batch):
@@ -138,7 +138,7 @@ print(peak() - before)
 
 
 def test_nothing_is_left_to_keep(tmp_path, capsys):
-    real = draw(tmp_path / "real", 6)
+    real = render(tmp_path / "real", 6)
     for name in CLASSES:
         (tmp_path / "fake" / name).mkdir(parents=True)
         for path in (real / name).iterdir():

@@ -12,7 +12,7 @@ from defect_lora.data.cables import write_cables
 from test_cli import run, train
 
 COUNT = 2  # images of each of the nine classes
-DRAW = ["--per-class", COUNT, "--num-inference-steps", 2, "--batch-size", 8]  # 18 images: the last batch is smaller
+FLAGS = ["--per-class", COUNT, "--num-inference-steps", 2, "--batch-size", 8]  # 18 images: the last batch is smaller
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,10 +34,10 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(trained, tmp_path_factory):
-    "What one process draws: loose files and shards."
+    "What one process generates: loose files and shards."
     folder = tmp_path_factory.mktemp("alone")
     for name, more in (("loose", []), ("shards", ["--shard-size", 5])):
-        code, out, err = run("generate", "--run", trained, "--out", folder / name, *DRAW, *more)
+        code, out, err = run("generate", "--run", trained, "--out", folder / name, *FLAGS, *more)
         assert code == 0 and len(out.splitlines()) == 2, err
     return folder
 
@@ -48,7 +48,7 @@ def contents(folder):
 
 
 def command(trained, out, *more):
-    return [sys.executable, "-m", "defect_lora.cli", *map(str, ["generate", "--run", trained, "--out", out, *DRAW, *more])]
+    return [sys.executable, "-m", "defect_lora.cli", *map(str, ["generate", "--run", trained, "--out", out, *FLAGS, *more])]
 
 
 def launch(count, argv, logs):

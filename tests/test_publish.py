@@ -12,7 +12,7 @@ REPO = "maker/two-classes"
 PUBLISH = (
     "import sys; from defect_lora.cli import main; sys.exit(main(['publish', '--run', sys.argv[1], '--repo', sys.argv[2], *sys.argv[3:]]))"
 )
-DRAW = """
+GENERATE = """
 import hashlib, sys
 import torch
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ print(hashlib.sha256(pipe(["dent"], 2, 3.0, seeds=[7], progress=False).images[0]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    "A run's folder with a model that draws what no other does."
+    "A run's folder with a model that generates what no other does."
     folder, base = tmp_path_factory.mktemp("run"), load_base("tiny")
     model = ClassConditionedUNet(base.unet, 2, rank=2).eval()
     for number, parameter in enumerate(model.adapter_parameters().values()):
@@ -53,11 +53,11 @@ def test_a_model_is_published_and_drawn_from_elsewhere(run, tmp_path):
         ) and hub.private[REPO]
         assert not any(b"of/mine" in data for data in files.values())
         elsewhere = dict(HF_HOME=str(tmp_path / "elsewhere"), HF_TOKEN="")
-        drawn = run_with_hub(DRAW, address, REPO, **elsewhere)
-        assert drawn.returncode == 0, drawn.stderr
+        generated = run_with_hub(GENERATE, address, REPO, **elsewhere)
+        assert generated.returncode == 0, generated.stderr
         assert "README.md" not in hub.asked
-    assert run_with_hub(DRAW, NOWHERE, run).stdout == drawn.stdout
-    assert run_with_hub(DRAW, NOWHERE, REPO, "offline", **elsewhere).stdout == drawn.stdout  # from the cache
+    assert run_with_hub(GENERATE, NOWHERE, run).stdout == generated.stdout
+    assert run_with_hub(GENERATE, NOWHERE, REPO, "offline", **elsewhere).stdout == generated.stdout  # from the cache
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_what_goes_wrong_is_one_line(run, tmp_path, token, broken, reason):
 
 def test_a_name_that_nobody_has_is_one_line(tmp_path):
     with serving(Hub()) as address:
-        done = run_with_hub(DRAW, address, "nobody/nothing", HF_HOME=str(tmp_path))
+        done = run_with_hub(GENERATE, address, "nobody/nothing", HF_HOME=str(tmp_path))
     assert done.returncode == 1 and "neither a folder with a trained model nor one on the Hub" in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5's geometry with random weights: counted, trained for one step and drawn from, on a CPU at 128 pixels."""
+"""Stable Diffusion 1.5's geometry with random weights: counted, trained for one step and sampled from, on a CPU at 128 pixels."""
 
 import json
 
