@@ -11,20 +11,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 # %% ../../nbs/model/02_scopes.ipynb #6a6ba0ee
 TARGETS = {  # name -> the layers that get an adapter, by the end of their names
     "attention": ATTENTION,
-    "all": (
-        *ATTENTION,
-        "proj_in",
-        "proj_out",
-        "ff.net.0.proj",
-        "ff.net.2",
-        "conv1",
-        "conv2",
-        "conv_shortcut",
-        "time_emb_proj",
-        "conv",
-        "conv_in",
-        "conv_out",
-    ),
+    "all": (*ATTENTION, *"proj_in proj_out ff.net.0.proj ff.net.2 conv1 conv2 conv_shortcut time_emb_proj conv conv_in conv_out".split()),
 }
 
 # %% ../../nbs/model/02_scopes.ipynb #a8ddf928
