@@ -131,7 +131,7 @@ class GenerateWidget(GeneratingPanel):
                 self.say(f"Generating {name}: {len(self.samples) - count} of {len(seeds)} done.")
                 self._add_batch(pipe, name, batch, settings, row)
             self.say(f"Generated {len(seeds)} of {name}, seeds {seeds[0]} to {seeds[-1]}. {self._counted()}")
-        except Stopped:
+        except (Stopped, KeyboardInterrupt):
             self.say(f"Stopped: {len(self.samples) - count} of {len(seeds)} generated. {self._counted()}")
         finally:
             if not row.children:

@@ -245,7 +245,7 @@ class PaintWidget(GeneratingPanel):
             good = Path(self.good[self.photograph.value - 1]).name
             row = dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed, good=good)
             self._show_pair(pair, row | self.pipeline.settings(*how))
-        except Stopped:
+        except (Stopped, KeyboardInterrupt):
             self.say("Stopped; nothing was painted.")
 
     def _show_pair(self, pair, row=None):

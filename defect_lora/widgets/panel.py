@@ -11,6 +11,7 @@ import html
 import io
 import logging
 import os
+import sys
 import threading
 import uuid
 from pathlib import Path
@@ -142,8 +143,13 @@ def _static_field(widget):
     return "" if value is None else f"<div>{words + ': ' * bool(words)}<code>{html.escape(str(value))}</code></div>"
 
 # %% ../../nbs/widgets/00_panel.ipynb #ece28ded
+def threads_are_shown() -> bool:
+    "Does this notebook show what a thread does to a widget? Colab does not."
+    return "google.colab" not in sys.modules
+
+# %% ../../nbs/widgets/00_panel.ipynb #ead925b1
 class Panel(ipywidgets.VBox):
-    "What the panels share: a sentence, and work in the background."
+    "What the panels share: a sentence, and work that goes on while other buttons answer, where the notebook shows that."
 
     def __init__(
         self,
@@ -189,10 +195,18 @@ class Panel(ipywidgets.VBox):
         work,  # a function
         *arguments,  # of the function
     ) -> None:
-        "Do it in the background."
+        "Do it in the background; where a thread is not shown, do it now."
+        if not threads_are_shown():
+            return self._do_now(work, *arguments)
         thread = threading.Thread(target=self.attempt, args=(work, *arguments), daemon=True)
         self.threads = [other for other in self.threads if other.is_alive()] + [thread]
         thread.start()
+
+    def _do_now(self, work, *arguments):
+        try:
+            self.attempt(work, *arguments)
+        except KeyboardInterrupt:  # the notebook's own Stop
+            self.say("Stopped.")
 
     def wait(self) -> None:
         "Until what is done in the background has ended; for programs, a person sees it."
@@ -248,15 +262,16 @@ class GeneratingPanel(Panel):
         self.guidance = field(ipywidgets.FloatSlider, "Guidance", value=guidance_scale, min=1, max=15, step=0.5)
         self.folder = field(ipywidgets.Text, "Folder", value=str(folder))
         self.stopping, self.bar = threading.Event(), ipywidgets.IntProgress(value=0, min=0, max=1)
-        self.stop_button = action_button("Stop", self.stop, "Stop; what is generated stays", "warning", disabled=True)
-        self.waiting = []  # buttons that cannot be pressed meanwhile
+        words = "Stop" if threads_are_shown() else "Stop: Runtime, Interrupt execution"
+        self.stop_button = action_button(words, self.stop, "Stop; what is generated stays", "warning", disabled=True)
+        self.waiting, self.busy = [], False  # buttons that cannot be pressed while it is busy
 
     def start_generating(
         self,
         work,  # a function without arguments
     ) -> None:
-        "Generate in the background, unless it does already."
-        if self.stop_button.disabled:
+        "Generate, unless it does already."
+        if not self.busy:
             self._show_busy(True)
             self.stopping.clear()
             self.start(self._until_done, work)
@@ -268,7 +283,7 @@ class GeneratingPanel(Panel):
             self._show_busy(False)
 
     def _show_busy(self, busy):
-        self.stop_button.disabled = not busy
+        self.busy, self.stop_button.disabled = busy, not (busy and threads_are_shown())
         for button in self.waiting:
             button.disabled = busy
 

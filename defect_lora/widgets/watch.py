@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import ipywidgets
+from IPython import get_ipython
 
 from ..data.images import open_image
 from ..training.checkpoints import is_training
@@ -40,14 +41,25 @@ class WatchWidget(Panel):
         self.epoch.observe(lambda _: self.attempt(self._show_samples), "value")
         self.children = [self.bar, self.status, self.best, self.curves, self.epoch, self.samples]
         self.attempt(self.refresh)
-        self.start(self._watch)
+        self._follow()
+
+    def _follow(self):
+        "In a thread while a cell trains, and once more as each cell ends: some notebooks show nothing that comes after."
+        threading.Thread(target=self._watch, daemon=True).start()
+        if shell := get_ipython():
+            shell.events.register("post_run_cell", self._look_again)
 
     def _watch(self):
         while not self.closing.wait(self.every):
             self.attempt(self.refresh)
 
+    def _look_again(self, *_):
+        self.attempt(self.refresh)
+
     def close(self) -> None:
         "Stop watching, and take the panel away."
+        if not self.closing.is_set() and (shell := get_ipython()):
+            shell.events.unregister("post_run_cell", self._look_again)
         self.closing.set()
         super().close()
 
