@@ -28,7 +28,16 @@ _HOMES = {  # module -> the names that it gives to the face
     "widgets.compare": ["CompareWidget", "ReportWidget"],
 }
 _FACE = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_FACE)
+__all__ = sorted([*_FACE, "versions"])
+
+
+def versions() -> str:
+    "What this runs with, in one line: for the top of a notebook, and for a question about it."
+    import platform
+    from importlib.metadata import version
+
+    others = ("torch", "torchvision", "diffusers", "peft", "transformers", "accelerate", "ipywidgets", "anywidget")
+    return ", ".join([f"defect-lora {__version__}", f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in others)])
 
 
 def __getattr__(name):

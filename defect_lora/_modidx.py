@@ -171,6 +171,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'defect_lora/data/dataset.py'),
                                           'defect_lora.data.dataset._mask_of': ( 'data/dataset.html#_mask_of',
                                                                                  'defect_lora/data/dataset.py'),
+                                          'defect_lora.data.dataset._most': ('data/dataset.html#_most', 'defect_lora/data/dataset.py'),
                                           'defect_lora.data.dataset._photograph': ( 'data/dataset.html#_photograph',
                                                                                     'defect_lora/data/dataset.py'),
                                           'defect_lora.data.dataset._pick': ('data/dataset.html#_pick', 'defect_lora/data/dataset.py'),

@@ -14,11 +14,14 @@ import re
 import sys
 import tempfile
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from PIL import Image
+
+import defect_lora
 
 NBS = Path(__file__).parents[1] / "nbs"
 MOST = 900  # pixels of a picture's longer side
@@ -80,6 +83,16 @@ def keep_outputs(notebook, executed):
             cell.execution_count = None
 
 
+RUN_ON = re.compile(r"\*Last run from top to bottom .*?\*")
+
+
+def stamp(notebook):
+    "A tutorial says when it last ran and with which versions."
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = RUN_ON.sub(f"*Last run from top to bottom on {date.today()}, with {defect_lora.versions()}.*", cell.source)
+
+
 @contextmanager
 def workplace(path):
     "Where a notebook runs: a tutorial in an empty folder and at full length, any other beside its file and small."
@@ -105,6 +118,7 @@ def main(names):
         with workplace(path) as folder:
             NotebookClient(executed, timeout=None, resources={"metadata": {"path": folder}}).execute()
         keep_outputs(notebook, executed)
+        stamp(notebook)
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
         print(path.relative_to(NBS.parent) if path.is_absolute() else path, f"{path.stat().st_size / 1000:.0f} KB")
 

@@ -132,7 +132,7 @@ def text_of(cell):
 
 def test_the_quickstart_runs_and_its_panel_answers(front, tmp_path):
     said = run(TUTORIALS[0], front, tmp_path, more=[PRESS])
-    assert "Base model tiny" in said and "pressed Downloading kept.zip." in said
+    assert "Base model tiny" in said and "pressed Downloading kept.zip." in said and f"ipywidgets {FRONT['ipywidgets']}" in said
     for name in ("report.json", "report.md", "report.html", "contact_sheet.png"):
         assert list(tmp_path.glob(f"quickstart/*/report/{name}")), name
 
@@ -211,4 +211,8 @@ def test_a_tutorial_opens_in_colab_and_asks_nothing(path):
         f"colab-badge.svg)](https://colab.research.google.com/github/defect-lora/defect-lora/blob/main/nbs/tutorials/{path.name})"
         in notebook.cells[0].source
     )
+    assert f"(https://kaggle.com/kernels/welcome?src=https://github.com/defect-lora/defect-lora/blob/main/nbs/tutorials/{path.name})" in (
+        notebook.cells[0].source
+    )
+    assert "Last run from top to bottom" in "".join(cell.source for cell in notebook.cells) and "defect_lora.versions()" in code
     assert "%pip install" in code and not re.search(r"\binput\(|files\.upload\(|FileUpload|getpass|notebook_login|\blogin\(", code)

@@ -159,9 +159,10 @@ class DefectSpectrumDataset(Dataset):
         size: int = 512,  # side of the square in pixels; Stable Diffusion 1.5's own
         fit: str = "pad",  # or stretch, or crop: how other shapes become square
         masks: bool = False,  # also yield masks
+        keep_for_judging: int = 0,  # so many images of each class are left to `holdout`, where it has that many beside two
     ):
         _check_options(per_class, fit)
-        self._take(find_category(root, category, check_files=False), per_class, seed, size, fit, masks)
+        self._take(find_category(root, category, check_files=False), per_class, seed, size, fit, masks, keep_for_judging)
         self.root = root
 
     @classmethod
@@ -182,10 +183,11 @@ class DefectSpectrumDataset(Dataset):
         dataset.root = "photographs in memory"
         return dataset
 
-    def _take(self, found, per_class, seed, size, fit, masks):
+    def _take(self, found, per_class, seed, size, fit, masks, keep_for_judging=0):
         self.layout, self.classes, self.folder, self.category = found.layout, found.classes, found.folder, found.folder.resolve().name
         self.size, self.fit, self.masks = size, fit, masks
-        picks = [_pick([s for s in found.samples if s.label == label], per_class, seed) for label in range(len(self.classes))]
+        of_class = [[s for s in found.samples if s.label == label] for label in range(len(self.classes))]
+        picks = [_pick(samples, _most(len(samples), per_class, keep_for_judging), seed) for samples in of_class]
         self.samples, self._rest = ([sample for pick in picks for sample in pick[part]] for part in (0, 1))
         self._check()
         few = [f"{name} {n}" for name, n in self.counts().items() if n < (per_class or 0)]
@@ -236,6 +238,12 @@ class DefectSpectrumDataset(Dataset):
         if self.masks:
             item["mask"] = torch.from_numpy(self.mask(i)).float()[None]
         return item
+
+
+def _most(count, per_class, keep_for_judging):
+    "How many of a class's images are learned from: two at least, whatever is to be kept."
+    most = count if per_class is None else min(per_class, count)
+    return min(most, max(count - keep_for_judging, min(2, count)))
 
 
 def _check_options(per_class, fit):
