@@ -147,6 +147,19 @@ def _list_photographs(
     return Listing(Path("photographs"), "in memory", classes, sorted(samples, key=lambda sample: sample.label))
 
 # %% ../../nbs/data/03_dataset.ipynb #63e8698d
+def _most(count, per_class, keep_for_judging):
+    "How many of a class's images are learned from: two at least, whatever is to be kept."
+    most = count if per_class is None else min(per_class, count)
+    return min(most, max(count - keep_for_judging, min(2, count)))
+
+
+def _check_options(per_class, fit):
+    if fit not in ("pad", "stretch", "crop"):
+        raise InputError(f"fit={fit!r}: choose pad, stretch or crop")
+    if per_class is not None and per_class < 1:
+        raise InputError(f"per_class={per_class}: at least one image of each class is needed")
+
+# %% ../../nbs/data/03_dataset.ipynb #0ec72037
 class DefectSpectrumDataset(Dataset):
     "Images of one category, a few per class, with class ids and, on request, masks."
 
@@ -238,16 +251,3 @@ class DefectSpectrumDataset(Dataset):
         if self.masks:
             item["mask"] = torch.from_numpy(self.mask(i)).float()[None]
         return item
-
-
-def _most(count, per_class, keep_for_judging):
-    "How many of a class's images are learned from: two at least, whatever is to be kept."
-    most = count if per_class is None else min(per_class, count)
-    return min(most, max(count - keep_for_judging, min(2, count)))
-
-
-def _check_options(per_class, fit):
-    if fit not in ("pad", "stretch", "crop"):
-        raise InputError(f"fit={fit!r}: choose pad, stretch or crop")
-    if per_class is not None and per_class < 1:
-        raise InputError(f"per_class={per_class}: at least one image of each class is needed")

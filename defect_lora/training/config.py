@@ -267,30 +267,11 @@ def _is_small(base):
 
 
 def _tuned(base):
-    common = dict(
-        target_modules="all",
-        rank=32,
-        alpha=32,
-        warmup_steps=20,
-        decay_from=0.5,
-        mask_weight=2.0,
-        flip=False,
-        sample_every=25,
-        evaluate_every=25,
-        patience=50,
-    )
+    common = dict(target_modules="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False)
     if not _is_small(base):
-        return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")])
-    return common | dict(
-        phases=[Phase("all adapters", 400, 2.5e-3, "all")],
-        embedding_lr_scale=3.0,
-        sample_every=100,
-        evaluate_every=100,
-        patience=0,
-        num_inference_steps=25,
-        guidance_scale=2.0,
-        gradient_checkpointing=False,
-    )
+        return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")], sample_every=25, evaluate_every=25, patience=50)
+    learning = dict(phases=[Phase("all adapters", 400, 2.5e-3, "all")], embedding_lr_scale=3.0, gradient_checkpointing=False)
+    return common | learning | dict(sample_every=100, evaluate_every=100, patience=0, num_inference_steps=25, guidance_scale=2.0)
 
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base that returns the fields it changes

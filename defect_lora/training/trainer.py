@@ -340,17 +340,10 @@ def _prepare_model(model, base, config, num_classes, accelerator):
     if isinstance(model, ClassConditionedUNet):
         _check_model(model, config, num_classes)
     else:
+        options = {name: getattr(config, name) for name in ("rank", "alpha", "dropout", "tokens", "conditioning_dropout")}
+        unet = torch.nn.Module.to(model or base.unet, precision)
         with seeded(derive_seed(config.seed, "model")):
-            model = ClassConditionedUNet(
-                torch.nn.Module.to(model or base.unet, precision),
-                num_classes,
-                rank=config.rank,
-                alpha=config.alpha,
-                dropout=config.dropout,
-                target_modules=TARGETS[config.target_modules],
-                tokens=config.tokens,
-                conditioning_dropout=config.conditioning_dropout,
-            )
+            model = ClassConditionedUNet(unet, num_classes, target_modules=TARGETS[config.target_modules], **options)
     if given:
         model.unfrozen |= _changed_weights(model, stock)  # saved with the model: they are not the base's
     return model.to(accelerator.device), fingerprint(model.base_parameters().values()) if given else None

@@ -239,15 +239,9 @@ class GenerateWidget(GeneratingPanel):
 # %% ../../nbs/widgets/01_generate.ipynb #d36bee94
 def _facts(sample):
     "What it takes to generate an image again, as rows."
-    names = {
-        "class": "class_name",
-        "seed": "seed",
-        "steps": "num_inference_steps",
-        "guidance": "guidance_scale",
-        "solver": "scheduler",
-        "base model": "model",
-    }
-    return [*([word, str(sample.row[key])] for word, key in names.items()), ["size", f"{sample.image.width} x {sample.image.height} px"]]
+    words = ("class", "seed", "steps", "guidance", "solver", "base model")
+    keys = ("class_name", "seed", "num_inference_steps", "guidance_scale", "scheduler", "model")
+    return [*([word, str(sample.row[key])] for word, key in zip(words, keys)), ["size", f"{sample.image.width} x {sample.image.height} px"]]
 
 
 def _nearness(ratio):
