@@ -1,23 +1,23 @@
 """What a run costs as it grows: `python benchmarks/growth.py [--base tiny] [--out FILE]`.
 
 One thing grows at a time: images, classes (two images each at least), resolution, images in a step. Measured are the encoding before
-the first step, the same on a second run
-(from the cache), one optimizer step (median), what its forward pass keeps for the backward pass, and one generated image.
-Rendered cables, a CPU.
+the first step, the same on a second run (from the cache), one optimizer step (median), what its forward pass keeps for the backward
+pass, and one generated image. Rendered cables, a CPU.
 """
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
+from speed import bare_trainer
+
 START = dict(images=18, classes=9, size=128, batch=4)
 AXES = dict(images=(18, 90, 360), classes=(2, 9, 36), size=(64, 128, 256), batch=(1, 4, 16))
-COLUMNS = dict(encode="encode, s", cached="again, s", step="step, s", kept="kept, MiB", draw="draw, s", parameters="trained")
+COLUMNS = dict(encode="encode, s", cached="again, s", step="step, s", kept="kept, MiB", generate="generate, s", parameters="trained")
 
 
 def write_folders(folder, images, classes):
@@ -39,33 +39,22 @@ def timed(work):
 
 def measure(base, folder, images, classes, size, batch, steps=4):
     "A row of the table."
-    from defect_lora.training.config import Phase, TrainConfig
     from defect_lora.training.latents import LatentDataset
-    from defect_lora.training.trainer import Trainer
 
-    os.environ["DEFECT_LORA_CACHE"] = str(folder / "cache")
     data = write_folders(folder / "data", max(images, 2 * classes), classes)
-    config = TrainConfig(
-        data=str(data),
-        base=base,
-        size=size,
-        per_class=None,
-        phases=[Phase("all", 100, 1e-4, "all")],
-        batch_size=batch,
-        gradient_accumulation_steps=1,
-        gradient_checkpointing=False,
-        fit_memory=False,
-        sample_every=0,
-        evaluate_every=0,
-    )
-    trainer = Trainer(config, folder / "run")
-    again = LatentDataset(trainer.data.dataset, trainer.base, config)
+    trainer = bare_trainer(folder / "run", data, base, size, batch, per_class=None)
+    again = LatentDataset(trainer.data.dataset, trainer.base, trainer.config)
     encode, cached = timed(trainer.data.prepare), timed(again.prepare)
     kept = trainer.measure_pass(batch).memory
     step = median(timed(lambda number=number: trainer.train_step(trainer.plan[number])) for number in range(steps))
-    draw = timed(lambda: trainer.pipeline([0], num_inference_steps=10, guidance_scale=2.0, seeds=[0], progress=False))
+    generate = timed(lambda: trainer.pipeline([0], num_inference_steps=10, guidance_scale=2.0, seeds=[0], progress=False))
     return dict(
-        encode=encode, cached=cached, step=step, kept=kept / 2**20, draw=draw, parameters=trainer.model.count_parameters()["trainable"]
+        encode=encode,
+        cached=cached,
+        step=step,
+        kept=kept / 2**20,
+        generate=generate,
+        parameters=trainer.model.count_parameters()["trainable"],
     )
 
 

@@ -1,10 +1,9 @@
 """What painting costs beside generating: `python benchmarks/painting.py [--steps N] [--images N] [--rounds N]`.
 
 The same number of images of the same class, with the same model, solver, steps and guidance, in turn; painting also makes the label. A
-photograph
-is encoded when it is first painted into; a set, which paints into each photograph many times, keeps that. The last line has the ratios
-of the
-medians, painting over generating, for new photographs and for such that were painted into before. The tiny base, a CPU.
+photograph is encoded when it is first painted into; a set, which paints into each photograph many times, keeps that. The last line has
+the ratios of the medians, painting over generating, for new photographs and for such that were painted into before. The tiny base, a
+CPU.
 """
 
 import argparse

@@ -1,12 +1,10 @@
 """Kills a training run again and again and looks whether it notices: `python benchmarks/survival.py [--kills N] [--seed S] [--out FILE]`.
 
 A run on the tiny base (nine classes, 64 px; samples, evaluations, early bests and a backup on the way) is trained once without
-disturbance. Then the same
-run is trained in other folders, and its process is killed with SIGKILL: at a random instant, or at a random one of its file operations,
-so that saves are hit
-from the inside. It is started again with the same call until it ends, killed on the way as often as it happens. Every tensor of the
-last checkpoint (weights and the
-optimizer's memory), every loss, the model, the best model, every picture and the backup's copies must equal the undisturbed run's.
+disturbance. Then the same run is trained in other folders, and its process is killed with SIGKILL: at a random instant, or at a random
+one of its file operations, so that saves are hit from the inside. It is started again with the same call until it ends, killed on the
+way as often as it happens. Every tensor of the last checkpoint (weights and the optimizer's memory), every loss, the model, the best
+model, every picture and the backup's copies must equal the undisturbed run's.
 
 The instants follow from --seed; where exactly a process is at that instant does not. The last line is `N kills, M different`; M counts
 files and tensors.
@@ -21,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -30,40 +29,26 @@ from safetensors.torch import load_file
 
 from defect_lora.training import checkpoints
 from defect_lora.data.cables import write_cables
-from defect_lora.training.config import Phase, TrainConfig
+from defect_lora.training.config import TrainConfig, document_phases
 from defect_lora.training.metrics import losses, read_metrics, validations
 from defect_lora.training.trainer import Trainer
 
 
 def make_config(folder, backup):
     "Twelve steps that save, sample, evaluate and keep a best."
-    phases = [
-        Phase("learn classes", 2, 1e-3, "cross_attention"),
-        Phase("decoder", 2, 1e-3, "decoder"),
-        Phase("all adapters", 2, 1e-3, "all"),
-    ]
-    return TrainConfig.from_recipe(
-        "document",
+    few = dict(per_class=2, samples_per_class=1, evaluate_per_class=2, held_out_per_class=1, num_inference_steps=2)
+    often = dict(sample_every=2, evaluate_every=3, checkpointing_steps=2, checkpoints_total_limit=1, warmup_steps=2, patience=0)
+    batch = dict(batch_size=8, gradient_accumulation_steps=2, gradient_checkpointing=False)
+    return TrainConfig(
         base="tiny",
         data=str(folder / "data"),
         size=64,
-        per_class=2,
-        phases=phases,
-        warmup_steps=2,
-        checkpointing_steps=2,
-        batch_size=8,
-        gradient_accumulation_steps=2,
-        sample_every=2,
-        samples_per_class=1,
-        evaluate_every=3,
-        evaluate_per_class=2,
-        patience=0,
-        held_out_per_class=1,
-        checkpoints_total_limit=1,
-        num_inference_steps=2,
+        phases=[replace(phase, epochs=2, lr=1e-3) for phase in document_phases()],
         guidance_scale=2.0,
-        gradient_checkpointing=False,
         backup=str(backup),
+        **few,
+        **often,
+        **batch,
     )
 
 
@@ -154,18 +139,7 @@ def differences(run, other):
             for key in sorted(mine.keys() | theirs.keys())
             if key not in mine or key not in theirs or not torch.equal(mine[key], theirs[key])
         ]
-    rows = [read_metrics(place / "metrics.jsonl") for place in (run, other)]
-    told = [
-        (
-            losses(r),
-            [
-                {k: v for k, v in row.items() if k != "seconds"}
-                for kind in ("samples", "loss", "evaluation")
-                for row in validations(r, kind)
-            ],
-        )
-        for r in rows
-    ]
+    told = [what_was_told(read_metrics(place / "metrics.jsonl")) for place in (run, other)]
     if told[0] != told[1]:
         found.append("metrics.jsonl")
     files = [
@@ -179,6 +153,12 @@ def differences(run, other):
     ]
     found += [str(path) for path in other.rglob(".*") if path.name != ".lock"]  # what a killed process left behind
     return found
+
+
+def what_was_told(rows):
+    "The losses and validations of a run, without their seconds."
+    kinds = ("samples", "loss", "evaluation")
+    return losses(rows), [{k: v for k, v in row.items() if k != "seconds"} for kind in kinds for row in validations(rows, kind)]
 
 
 def contents(path):
@@ -205,14 +185,8 @@ def main():
     _, status = os.waitpid(in_a_child(lambda: train_counting(folder, "whole")), 0)
     if status:
         raise SystemExit((folder / "said.log").read_text()[-2000:])
-    seconds, operations, chance, done, different, runs = (
-        time.monotonic() - start,
-        int((folder / "operations").read_text()),
-        random.Random(args.seed),
-        0,
-        [],
-        0,
-    )
+    seconds, operations = time.monotonic() - start, int((folder / "operations").read_text())
+    chance, done, different, runs = random.Random(args.seed), 0, [], 0
     while done < args.kills:
         name = f"run_{runs}"
         done += disturbed(folder, name, chance, args.kills - done, seconds, operations)

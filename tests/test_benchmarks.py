@@ -27,39 +27,16 @@ assert (args.pretrained_model_name_or_path / "text_encoder" / "config.json").exi
 
 def test_last_line_and_a_script(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [
-        sys.executable,
-        speed.__file__,
-        "--geometry",
-        "tiny",
-        "--size",
-        "64",
-        "--batch",
-        "2",
-        "--repeat",
-        "1",
-        "--steps",
-        "3",
-        "--script",
-        str(tmp_path / "script.py"),
-        "--out",
-        str(tmp_path / "out.json"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    flags = "--geometry tiny --size 64 --batch 2 --repeat 1 --steps 3".split()
+    files = ["--script", str(tmp_path / "script.py"), "--out", str(tmp_path / "out.json")]
+    done = subprocess.run([sys.executable, speed.__file__, *flags, *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     last = json.loads(done.stdout.strip().split("\n")[-1])
-    wanted = {
-        "train_vs_stock",
-        "train_vs_stock_checkpointed",
-        "memory_vs_stock",
-        "sample_vs_merged",
-        "sample_vs_unmerged",
-        "train_vs_script",
-        "train_vs_script_checkpointed",
-    }
+    wanted = set("train_vs_stock train_vs_stock_checkpointed memory_vs_stock sample_vs_merged sample_vs_unmerged".split())
+    wanted |= {"train_vs_script", "train_vs_script_checkpointed"}
     assert set(last) == wanted
     written = json.loads((tmp_path / "out.json").read_text(), parse_constant=pytest.fail)  # no NaN
-    assert written["gate"]["gradients"] < 1e-4 and written["gate"]["drawn"] < 1e-3
+    assert written["gate"]["gradients"] < 1e-4 and written["gate"]["generated"] < 1e-3
     assert all(last[name] == written[name] for name in wanted)
 
 
@@ -71,7 +48,9 @@ def test_gate_stops_what_is_not_the_same_work(capsys):
 
 def test_ratios_are_ours_over_theirs():
     rows = lambda **seconds: {name.replace("_", ", "): dict(seconds=s, memory=s) for name, s in seconds.items()}
-    found = dict(training=rows(stock=3.0, stock_checkpointing=4.0, ours=2.0), drawing=rows(stock_unmerged=6.0, stock_merged=5.0, ours=4.0))
+    found = dict(
+        training=rows(stock=3.0, stock_checkpointing=4.0, ours=2.0), generating=rows(stock_unmerged=6.0, stock_merged=5.0, ours=4.0)
+    )
     assert speed.ratios(found) == dict(
         train_vs_stock=1.5, train_vs_stock_checkpointed=2.0, memory_vs_stock=0.667, sample_vs_merged=1.25, sample_vs_unmerged=1.5
     )

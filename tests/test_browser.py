@@ -249,33 +249,10 @@ def test_a_training_in_another_process_is_watched_through_a_reload(page, lab):
     open_notebook(page, address, "watch.ipynb")
     run_all(page)
     saying(page, "other: waiting for a training to begin").wait_for()
+    words = "--base tiny --recipe tuned --per-class 2 --epochs 16 --evaluate-every 0 --num-inference-steps 2 --sample-every 8"
+    where = ["--data", str(folder / "quickstart" / "data"), "--out", str(folder / "other")]
     training = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "defect_lora.cli",
-            "train",
-            "--data",
-            str(folder / "quickstart" / "data"),
-            "--out",
-            str(folder / "other"),
-            "--base",
-            "tiny",
-            "--recipe",
-            "tuned",
-            "--per-class",
-            "2",
-            "--epochs",
-            "16",
-            "--evaluate-every",
-            "0",
-            "--num-inference-steps",
-            "2",
-            "--sample-every",
-            "8",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "defect_lora.cli", "train", *where, *words.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     saying(page, r"training\. Epoch \d+ of 16").wait_for()
     page.keyboard.press("Control+s")

@@ -17,19 +17,10 @@ from defect_lora.training.checkpoints import list_checkpoints
 from defect_lora.training.metrics import losses, read_metrics
 
 STEPS = 12
-FLAGS = [
-    "--base=tiny",
-    "--recipe=document",
-    "--size=64",
-    "--per-class=2",
-    "--epochs=6",
-    "--batch-size=8",
-    "--accumulation=2",
-    "--save-every=2",
-    "--sample-every=0",
-    "--evaluate-every=0",
-    "--warmup-steps=2",
-]
+FLAGS = """
+    --base=tiny --recipe=document --size=64 --per-class=2 --epochs=6 --batch-size=8 --accumulation=2 --save-every=2
+    --sample-every=0 --evaluate-every=0 --warmup-steps=2
+""".split()
 COMMAND = [sys.executable, "-m", "defect_lora.cli"]
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -42,6 +33,14 @@ def place(tmp_path_factory):
     code, err = train(folder / "data", folder / "whole")
     assert code == 0, err
     return folder
+
+
+def begin(data, out, *more):
+    "The process of a training that has taken a step."
+    words = [*COMMAND, "train", "--data", str(data), "--out", str(out), *FLAGS, *more]
+    child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENV)
+    wait_for(lambda: losses(read_metrics(out / "metrics.jsonl")))
+    return child
 
 
 def train(data, out, *more, before=()):
@@ -126,13 +125,7 @@ def test_swapped_configuration(place):
 
 def test_two_processes_on_one_run(place):
     run = place / "twice"
-    first = subprocess.Popen(
-        [*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS, "--epochs=300"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENV,
-    )
-    wait_for(lambda: losses(read_metrics(run / "metrics.jsonl")))
+    first = begin(place / "data", run, "--epochs=300")
     code, err = train(place / "data", run, "--epochs=300")
     assert code == 2 and f"is being trained by process {first.pid}" in err
     first.kill()
@@ -151,10 +144,7 @@ def wait_for(condition, seconds=120):
 def test_interrupt(place, number):
     "A checkpoint of the step at hand, one line, exit code 1; the same command goes on to the same end."
     run = place / f"interrupted_{number}"
-    child = subprocess.Popen(
-        [*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS], stderr=subprocess.PIPE, text=True, env=ENV
-    )
-    wait_for(lambda: losses(read_metrics(run / "metrics.jsonl")))
+    child = begin(place / "data", run)
     child.send_signal(number)
     err = child.communicate(timeout=120)[1]
     steps = len(losses(read_metrics(run / "metrics.jsonl")))
@@ -166,13 +156,7 @@ def test_interrupt(place, number):
 
 def test_a_second_interrupt_ends_at_once(place):
     run = place / "twice_interrupted"
-    child = subprocess.Popen(
-        [*COMMAND, "train", "--data", str(place / "data"), "--out", str(run), *FLAGS, "--epochs=300"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENV,
-    )
-    wait_for(lambda: losses(read_metrics(run / "metrics.jsonl")))
+    child = begin(place / "data", run, "--epochs=300")
     os.kill(child.pid, signal.SIGSTOP)  # both are there before it looks
     child.send_signal(signal.SIGINT)
     child.send_signal(signal.SIGTERM)

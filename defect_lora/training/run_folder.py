@@ -208,7 +208,7 @@ class RunFolder:
             return error
         return disk_error(error, self.checkpoints)
 
-
+# %% ../../nbs/training/06_run_folder.ipynb #d3ce299e
 def _check_run(config, path):
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a run needs a folder")
@@ -232,7 +232,7 @@ def _check_backup(config, path):
         return
     _check_same(config, before, f"{backup} holds a run")
 
-
+# %% ../../nbs/training/06_run_folder.ipynb #9605b9d0
 def _check_state(state, config, identity, path):
     "Is a checkpoint of this configuration and of these images?"
     try:
