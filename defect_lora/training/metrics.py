@@ -8,11 +8,15 @@ __all__ = ['read_metrics', 'losses', 'validations', 'Progress']
 # %% ../../nbs/training/05_metrics.ipynb #c3563b38
 import contextlib
 import json
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median, stdev
 
 from ..data.files import InputError, write_atomically
+from ..evaluation.copies import clearly_copied
+from ..evaluation.report import percent
 
 # %% ../../nbs/training/05_metrics.ipynb #ffde39f5
 def read_metrics(
@@ -20,12 +24,66 @@ def read_metrics(
     step: int | None = None,  # the rows that the run had when it had done so many steps; None = all
 ) -> list:
     "The rows of a metrics file; a line cut short by a crash is left out."
+    return MetricsReader(path).rows(step)
+
+# %% ../../nbs/training/05_metrics.ipynb #f01b94ab
+class MetricsReader:
+    "Reads a metrics file again and again, each time from where it ended; anew where the file is not the one that it was."
+
+    def __init__(
+        self,
+        path: Path,  # RUN/metrics.jsonl, which may not be there yet
+    ):
+        self.path = Path(path)
+        self._begin()
+
+    def _begin(self):
+        self.whole, self.end, self.last, self.file = [], 0, b"", None
+
+    def rows(
+        self,
+        step: int | None = None,  # as in `read_metrics`
+    ) -> list:
+        "The rows that are there now."
+        rest = self._read()
+        rows = self.whole + rest
+        return rows if step is None else [row for row in rows if row.get("step", 0) <= step]
+
+    def _read(self):  # what stands behind the last whole line
+        "Take in the lines that are new."
+        try:
+            with open(self.path, "rb") as file:
+                if not self._goes_on(file):
+                    self._begin()
+                    file.seek(0)
+                self.file, (*lines, rest) = _identity(file), file.read().split(b"\n")
+        except FileNotFoundError:
+            self._begin()
+            return []
+        self.end += sum(len(line) + 1 for line in lines)
+        self.last = lines[-1] + b"\n" if lines else self.last
+        self.whole += _parsed(lines)
+        return _parsed([rest])
+
+    def _goes_on(self, file):
+        "Is it the same file, with the same last line where the last reading ended?"
+        if self.file != _identity(file) or self.end < len(self.last):
+            return False
+        file.seek(self.end - len(self.last))
+        return file.read(len(self.last)) == self.last
+
+
+def _identity(file):
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino
+
+
+def _parsed(lines):
     rows = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
-    return [row for row in rows if step is None or row.get("step", 0) <= step]
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line.decode("utf-8", errors="replace")))
+    return rows
 
 # %% ../../nbs/training/05_metrics.ipynb #a4bf6e73
 def write_metrics(path: Path, rows: list) -> None:
@@ -93,38 +151,88 @@ def _validation_left(rows, epoch, epochs):
     return sum(row.get("seconds", 0) for row in rows if "validation" in row) / epoch * (epochs - epoch)
 
 # %% ../../nbs/training/05_metrics.ipynb #c2578857
-def best_of(rows: list) -> dict | None:  # a row
-    "The evaluation with the lowest FID so far."
-    return min(validations(rows), key=lambda row: row["fid"]["value"], default=None)
+_SCORES = {  # the first that all evaluations of a run have; the lower the better
+    "kid_held_out": "KID against held-out images",
+    "kid_unpaired": "KID without each sample's nearest photograph",
+    "fid": "FID",
+}
+
+
+def score_of(rows: list) -> str:
+    "The measure that the evaluations of a run are compared by."
+    judged = validations(rows)
+    return next((name for name in _SCORES if all(_value(row, name) is not None for row in judged)), "fid")
+
+
+def _value(row, name):
+    return (row.get(name) or {}).get("value")
 
 # %% ../../nbs/training/05_metrics.ipynb #641208d2
+def best_of(rows: list) -> dict | None:  # a row
+    "The evaluation with the lowest score so far, of those without clearly more copies than chance."
+    score = score_of(rows)
+    judged = [row for row in validations(rows) if _value(row, score) is not None and not _is_copied(row)]
+    return min(judged, key=lambda row: _value(row, score), default=None)
+
+
+def _is_copied(row):
+    return "copies" in row and clearly_copied(row["copies"])
+
+# %% ../../nbs/training/05_metrics.ipynb #eb91d96d
+def best_words(rows: list) -> str | None:
+    "What the best evaluation reached; None where there is none."
+    best, score = best_of(rows), score_of(rows)
+    return best and f"{_SCORES[score]} {_value(best, score):.1f} after epoch {best['epoch']}, {best.get('features', '')} features"
+
+# %% ../../nbs/training/05_metrics.ipynb #6d45ecc7
 def stop_reason(
     rows: list,
     epoch: int,  # that has ended
     patience: int,  # epochs; 0 = it never stops early
 ) -> str | None:
     "Why training ends before its plan does; None = it goes on."
-    best = best_of(rows)
-    if best and patience and epoch - best["epoch"] >= patience:
-        return (
-            f"stopped after epoch {epoch}: FID has not improved for {epoch - best['epoch']} epochs; "
-            f"the best is {best['fid']['value']:.1f} after epoch {best['epoch']}"
-        )
+    judged, best = validations(rows), best_of(rows)
+    since = (best or judged[0])["epoch"] if judged else epoch
+    if not patience or epoch - since < patience:
+        return None
+    if best is None:
+        return f"stopped after epoch {epoch}: every evaluation since epoch {since} has more near copies of training images than chance"
+    score = score_of(rows)
+    return (
+        f"stopped after epoch {epoch}: {_SCORES[score]} has not improved for {epoch - since} epochs; "
+        f"the best is {_value(best, score):.1f} after epoch {since}"
+    )
 
-# %% ../../nbs/training/05_metrics.ipynb #4457bc95
+# %% ../../nbs/training/05_metrics.ipynb #7ab4af45
 def overfitting(rows: list) -> str | None:
     "A sentence where the latest evaluation shows it."
     judged, best = validations(rows), best_of(rows)
-    if len(judged) < 2 or judged[-1]["fid"]["low"] <= best["fid"]["value"]:
+    if judged and _is_copied(judged[-1]):
+        return _said_of_copies(rows, judged[-1]["copies"], best)
+    if len(judged) < 2 or best is None or _lowest(judged[-1], score_of(rows)) <= _value(best, score_of(rows)):
         return None
     earlier = _losses_between(rows, judged[judged.index(best) - 1]["epoch"] if judged.index(best) else 0, best["epoch"])
     since = _losses_between(rows, best["epoch"], judged[-1]["epoch"])
     if min(len(earlier), len(since)) < 2 or fmean(earlier) - fmean(since) <= 2 * (_error(earlier) ** 2 + _error(since) ** 2) ** 0.5:
         return None
+    score, epoch = score_of(rows), best["epoch"]
     return (
-        f"overfitting: since epoch {best['epoch']} the loss fell from {fmean(earlier):.4f} to {fmean(since):.4f} while FID rose "
-        f"from {best['fid']['value']:.1f} to {judged[-1]['fid']['value']:.1f}; use the best model, or stop here{_held_out(rows, best)}"
+        f"overfitting: since epoch {epoch} the loss fell from {fmean(earlier):.4f} to {fmean(since):.4f} while {_SCORES[score]} rose "
+        f"from {_value(best, score):.1f} to {_value(judged[-1], score):.1f}; use the best model, or stop here{_held_out(rows, best)}"
     )
+
+
+def _said_of_copies(rows, share, best):
+    chance = f"at most {percent(share['real_baseline_high'])} by chance"
+    before = f", after {percent(best['copies']['value'])} in epoch {best['epoch']}" if best and "copies" in best else ""
+    remedy = f"use the best model, or stop here{_held_out(rows, best)}" if best else "train for fewer epochs, or on more photographs"
+    return f"overfitting: {percent(share['value'])} of the samples are near copies of training images ({chance}){before}; {remedy}"
+
+
+def _lowest(row, score):
+    "The lower end of a number's interval; minus infinity where it has none, since nothing can be told from it."
+    low = (row.get(score) or {}).get("low")
+    return -math.inf if low is None else low
 
 
 def _losses_between(rows, first, last):
@@ -145,10 +253,11 @@ def _held_out(rows, best):
 
 # %% ../../nbs/training/05_metrics.ipynb #9b76dd31
 def draw_curves(rows: list, title: str = ""):  # matplotlib's Figure, which no window shows
-    "The curves of a run: loss, FID and KID over epochs."
+    "The curves of a run: loss, score and FID over epochs."
     from matplotlib.figure import Figure
 
-    kinds = [kind for kind in ("fid", "kid") if any(row.get(kind) for row in validations(rows))]
+    kinds = ("fid", "kid") if score_of(rows) == "fid" else (score_of(rows), "fid")
+    kinds = [kind for kind in kinds if any(row.get(kind) for row in validations(rows))]
     figure = Figure(figsize=(4.2 * (1 + len(kinds)), 3.2), layout="constrained", dpi=80)
     axes = figure.subplots(1, 1 + len(kinds), squeeze=False)[0]
     _draw_losses(axes[0], rows)
@@ -186,12 +295,18 @@ def _draw_losses(axis, rows):
 
 
 def _draw_distance(axis, rows, kind):
-    judged = [row for row in validations(rows) if row.get(kind)]
-    values, best = [row[kind]["value"] for row in judged], best_of(rows)
+    judged = [row for row in validations(rows) if _value(row, kind) is not None]
+    values, best, copied = [row[kind]["value"] for row in judged], best_of(rows), [row for row in judged if _is_copied(row)]
     spread = [[_beyond(row[kind], end) for row in judged] for end in ("low", "high")]
     axis.errorbar([row["epoch"] for row in judged], values, yerr=spread, fmt="o-", color="C2", ms=3, capsize=2)
-    axis.axvline(best["epoch"], color="C2", ls=":", lw=1)
-    axis.set_ylabel(f"{kind.upper()} ({judged[-1].get('features', '')} features), lower is better", fontsize=8)
+    if copied:
+        crossed = [_value(row, kind) for row in copied]
+        axis.plot([row["epoch"] for row in copied], crossed, "x", color="C3", ms=7, label="copies of training images")
+        axis.legend(fontsize=7, frameon=False)
+    if best:
+        axis.axvline(best["epoch"], color="C2", ls=":", lw=1)
+    features = judged[-1].get("features", "") if judged else ""
+    axis.set_ylabel(f"{_SCORES.get(kind, kind.upper())} ({features} features), lower is better", fontsize=7)
 
 
 def _beyond(measure, end):
@@ -213,12 +328,13 @@ def _draw_phases(axis, rows):
 # %% ../../nbs/training/05_metrics.ipynb #de1c5fb3
 def save_curves(
     run: Path,  # RUN
+    rows: list | None = None,  # of its metrics; None reads them
 ) -> Path:  # RUN/curves.png
     "Draw a run's curves into its folder. Raises InputError where the run has no steps yet."
     import io
 
     run = Path(run)
-    rows = read_metrics(run / "metrics.jsonl")
+    rows = read_metrics(run / "metrics.jsonl") if rows is None else rows
     if not losses(rows):
         raise InputError(f"{run} has recorded no steps yet; there is nothing to draw")
     picture = io.BytesIO()

@@ -6,22 +6,24 @@
 __all__ = []
 
 # %% ../../nbs/training/06_run_folder.ipynb #586160d0
+import contextlib
 import errno
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from defect_lora.data.files import InputError, replace_folder
+from defect_lora.data.dataset import DefectSpectrumDataset
+from defect_lora.data.files import InputError, file_sha256, replace_folder, write_atomically
 from defect_lora.training.backup import Backup, restore_run
 from defect_lora.training.checkpoints import disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, save_checkpoint, step_of
 from defect_lora.training.checkpoints import sweep
 from defect_lora.training.config import TrainConfig, current_names, differences
-from defect_lora.training.metrics import as_lines, best_of, losses, read_metrics, save_curves, write_metrics
+from defect_lora.training.metrics import MetricsReader, as_lines, best_of, losses, read_metrics, save_curves, write_metrics
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class RunFolder:
     ):
         self.path, self.config, self.accelerator = Path(path), config, accelerator
         self.lock = self.backup = None
+        self.metrics = MetricsReader(self.path / "metrics.jsonl")
         _check_run(config, self.path)
         if config.backup:
             _check_backup(config, self.path)
@@ -117,7 +120,7 @@ class RunFolder:
         step: int,  # optimizer steps done
     ) -> list:  # of metrics.jsonl
         "What had been recorded up to a step."
-        return read_metrics(self.path / "metrics.jsonl", step)
+        return self.metrics.rows(step)
 
     def record(self, row: dict) -> None:
         "Add a row, and tell the tracker its numbers."
@@ -147,8 +150,9 @@ class RunFolder:
 
     def draw_curves(self) -> None:
         "Draw the curves of what has been recorded."
-        if losses(read_metrics(self.path / "metrics.jsonl")):
-            save_curves(self.path)
+        rows = self.metrics.rows()
+        if losses(rows):
+            save_curves(self.path, rows)
 
     # --- checkpoints and models
 
@@ -250,3 +254,53 @@ def _check_state(state, config, identity, path):
         raise InputError(f"{path} was begun with other images of the same names and number; take another folder, or the old data")
     if state.get("given") != identity.get("given"):
         raise InputError(f"{path} was begun with another UNet than this one; take another folder, or the old UNet")
+
+# %% ../../nbs/training/06_run_folder.ipynb #12ff3f91
+def list_images(
+    run: Path,
+    dataset,  # with samples in files; nothing is listed of another
+) -> None:
+    "Keep the list of the images that a run learns from."
+    if any(sample.image is None for sample in getattr(dataset, "samples", [])):
+        rows = [(dataset.classes[s.label], Path(s.path).name, file_sha256(s.path)) for s in dataset.samples if s.image is None]
+        write_atomically(Path(run) / "images.json", json.dumps(rows, indent=1))
+
+# %% ../../nbs/training/06_run_folder.ipynb #7aaaeb6c
+@dataclass
+class TrainedImages:
+    "What a run was trained on."
+
+    digests: set  # of its images' files; empty where they are not known
+    per_class: int | None  # the most of a class; None where that is not known
+    paths: list  # its photographs, as far as they are found
+    labels: list  # their class names
+
+# %% ../../nbs/training/06_run_folder.ipynb #c2ae58cd
+def trained_images(run: Path) -> TrainedImages:
+    "The images that a run learned from. Raises InputError where its list or its configuration is damaged."
+    run = Path(run)
+    config = TrainConfig.load(run / "config.json") if any((run / name).is_dir() for name in ("checkpoints", "model")) else None
+    found = _photographs_of(config) if config and config.data else []
+    listed = _read_list(run / "images.json")
+    digests = {digest for _, _, digest in listed} or {digest for digest, *_ in found}
+    names = [name for name, *_ in listed] or [name for *_, name in found]
+    most = max(map(names.count, set(names)), default=config and config.per_class)
+    mine = [row for row in found if row[0] in digests]
+    return TrainedImages(digests, most, [path for _, path, _ in mine], [name for *_, name in mine])
+
+
+def _photographs_of(config):
+    "Digest, path and class name of those that are there."
+    with contextlib.suppress(InputError):  # another place, or another data set by now
+        dataset = DefectSpectrumDataset(config.data, category=config.category, per_class=config.per_class)
+        return [(file_sha256(s.path), s.path, dataset.classes[s.label]) for s in dataset.samples]
+    return []
+
+
+def _read_list(path):
+    try:
+        return [(str(name), str(file), str(digest)) for name, file, digest in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a list of a run's images ({error}); train again, or leave --run out") from None

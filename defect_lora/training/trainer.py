@@ -26,9 +26,9 @@ from defect_lora.training.checkpoints import list_checkpoints
 from defect_lora.training.config import Plan, PlannedStep, TrainConfig
 from defect_lora.training.latents import Batch, LatentDataset, derive_seed, diffusion_loss, seeded
 from defect_lora.training.memory import Cost, Microbatches, any_process, is_out_of_memory, make_accelerator, measure, sum_gradients
-from defect_lora.training.metrics import best_of
+from defect_lora.training.metrics import best_of, best_words, validations
 from defect_lora.training.optimization import LossGuard, UnstableStep, Updates
-from defect_lora.training.run_folder import RunFolder
+from defect_lora.training.run_folder import RunFolder, list_images
 from defect_lora.training.validation import Validator
 
 log = logging.getLogger(__name__)
@@ -133,6 +133,8 @@ class Trainer:
         "Load what the run needs, choose how its batches are cut, and say what it will take; measured on one step."
         self.folder.open()
         self._resume()
+        if self.folder.is_writer:
+            list_images(self.folder.path, self.data.dataset)
         if self.step < len(self.plan):
             self.data.prepare()
         if not list_checkpoints(self.folder.checkpoints):
@@ -309,7 +311,7 @@ class Trainer:
         return self.folder.rows(self.step)
 
     def best(self) -> dict | None:  # a row of metrics.jsonl
-        "The evaluation with the lowest FID so far."
+        "The best evaluation so far."
         return best_of(self.rows())
 
     def stop_reason(self) -> str | None:
@@ -381,8 +383,10 @@ def plan_lines(trainer: Trainer) -> list[str]:
 # %% ../../nbs/training/09_trainer.ipynb #b0eb896c
 def result_lines(trainer: Trainer) -> list[str]:
     "Where run and model are, which model did best on the way, and why training ended early, if it did."
-    out, row, reason = trainer.folder.path, trainer.best(), trainer.stop_reason()
+    out, rows, reason = trainer.folder.path, trainer.rows(), trainer.stop_reason()
     lines = [f"run: {out}", f"model: {out / 'model'}"]
-    if row:
-        lines.append(f"best: {out / 'best'} (after epoch {row['epoch']}, FID {row['fid']['value']:.1f} with {row['features']} features)")
+    if best := best_words(rows):
+        lines.append(f"best: {out / 'best'} ({best})")
+    elif validations(rows):
+        lines.append("best: none was kept, since each evaluation has more near copies of training images than chance")
     return lines + ([reason] if reason else [])

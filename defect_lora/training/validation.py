@@ -9,13 +9,15 @@ __all__ = []
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from defect_lora.data.images import image_grid, open_image, save_image
-from defect_lora.evaluation.distances import measure_distances
+from defect_lora.evaluation.copies import find_copies, unpaired_kernel_distance
+from defect_lora.evaluation.distances import measure_distances, not_measured
 from defect_lora.evaluation.features import choose_features, extract_features, load_features
 from defect_lora.model.pipeline import DefectPipeline, evaluating, image_seed, in_batches
 from defect_lora.training.config import Plan, PlannedStep
@@ -104,8 +106,9 @@ class Validator:
         )
 
     def _judge(self, folder, count, planned, keep_best):
-        found, best = self.evaluate(folder, count), best_of(self.folder.rows(planned.step + 1))
-        if best is None or found["fid"]["value"] < best["fid"]["value"]:
+        found = self.evaluate(folder, count)
+        row = dict(found, validation="evaluation", epoch=planned.epoch)
+        if best_of([*self.folder.rows(planned.step + 1), row]) is row:
             keep_best()
         return found
 
@@ -187,22 +190,64 @@ class Validator:
         self,
         folder: Path,  # what `sample` wrote
         count: int | None = None,  # images of each class; None = all that are there
-    ) -> dict:  # n_real, n_fake, features, fid and kid as the report has them
-        "Compare an epoch's samples with the real images that the run trains on."
+    ) -> dict:  # n_real, n_fake, features, fid and kid as the report has them, and what the best is chosen by
+        "Compare an epoch's samples with the real images that the run trains on, and with held-out ones."
         features = load_features(choose_features(self.config.base), self.accelerator.device)
         files = self._files(folder, count) if count else sorted(Path(folder).glob("class_*_sample_*.png"))
         fake, fake_labels = extract_features(files, features), torch.tensor([int(file.name.split("_")[1]) for file in files])
-        real, labels = self._real_features(features)
-        measures = measure_distances(real, fake, labels, fake_labels, names=("fid", "kid"), seed=self.config.seed)
-        return dict(n_real=len(real), n_fake=len(fake), features=features.name, **measures)
+        real, held_out = self._real_features(features)
+        measures = _measure(real, held_out, fake, fake_labels, self.config.seed)
+        return dict(n_real=len(real.labels), n_fake=len(fake), features=features.name, **measures)
 
     def _real_features(self, features):
-        "Features and class ids of the images that the run trains on, computed once for each kind of features."
+        "What the run trains on, and what it does not, as features; computed once for each kind of them."
         if features.name not in self.real:
+            held_out = _alike_of_each(self.data.held_out_images(), len(self.data.classes))
             items = [self.data.read(i) for i in range(len(self.data))]
-            labels = torch.tensor([int(item["class_labels"]) for item in items])
-            self.real[features.name] = extract_features([_as_image(item["pixel_values"]) for item in items], features), labels
+            self.real[features.name] = _as_rows(items, features), _as_rows(held_out, features) if held_out else None
         return self.real[features.name]
+
+
+@dataclass
+class _Rows:
+    "Real images as features."
+
+    values: torch.Tensor  # (n, d)
+    flipped: torch.Tensor  # (n, d) of the mirror images
+    labels: torch.Tensor  # (n,) class ids
+
+
+def _as_rows(items, features):
+    images = [_as_image(item["pixel_values"]) for item in items]
+    labels = torch.tensor([int(item["class_labels"]) for item in items])
+    return _Rows(*(extract_features(images, features, flip=flip) for flip in (False, True)), labels)
+
+
+def _alike_of_each(held_out, num_classes):  # items; none where a class has fewer than two
+    "As many held-out images of each class as of the rarest, so that the mix of classes is that of the samples."
+    items = [held_out[i] for i in range(len(held_out))]
+    of_class = [[item for item in items if int(item["class_labels"]) == label] for label in range(num_classes)]
+    most = min(map(len, of_class))
+    return [item for found in of_class for item in found[:most]] if most > 1 else []
+
+
+def _measure(real, held_out, fake, fake_labels, seed):
+    "FID and KID against the photographs, KID that copies cannot win, and the share of copies."
+    sets = real.values, fake, real.labels, fake_labels
+    copies, measures = find_copies(real.values, real.flipped, real.labels, fake), measure_distances(*sets, names=("fid", "kid"), seed=seed)
+    measures |= dict(kid_unpaired=_moved(measures["kid"], sets, copies.index), copies=copies.share())
+    if held_out is None:
+        return measures
+    kid = measure_distances(held_out.values, fake, held_out.labels, fake_labels, names=("kid",), seed=seed)["kid"]
+    return measures | dict(kid_held_out={key: kid[key] for key in ("value", "low", "high")} | dict(n=len(held_out.labels)))
+
+
+def _moved(kid, sets, nearest):
+    "KID without each sample's nearest photograph; its interval has the width of KID's own."
+    if kid["value"] is None:
+        return not_measured()
+    value = unpaired_kernel_distance(*sets, nearest)
+    return dict(value=value) | {end: None if kid[end] is None else value + kid[end] - kid["value"] for end in ("low", "high")}
 
 
 def _sample_file(folder, label, number):

@@ -19,7 +19,7 @@ from ..data.images import open_image
 from ..training.checkpoints import is_training
 from ..training.config import TrainConfig
 from ..training.memory import in_words
-from ..training.metrics import best_of, draw_curves, losses, progress_of, read_metrics
+from ..training.metrics import MetricsReader, best_of, best_words, draw_curves, losses, progress_of, score_of
 from .panel import Panel, encode_image, picture
 
 # %% ../../nbs/widgets/03_watch.ipynb #231bea3d
@@ -32,6 +32,7 @@ class WatchWidget(Panel):
         every: float = 2.0,  # seconds between two readings
     ):
         super().__init__("")
+        self.metrics = MetricsReader(Path(run) / "metrics.jsonl")
         self.run, self.every, self.seen, self.curves_of, self.curves_after = Path(run), every, None, 0, 0.0
         self.closing = threading.Event()
         wide = ipywidgets.Layout(width="60%")
@@ -65,7 +66,7 @@ class WatchWidget(Panel):
 
     def refresh(self) -> None:
         "Read the folder and show what is new."
-        rows = [row for row in read_metrics(self.run / "metrics.jsonl") if isinstance(row, dict)]
+        rows = [row for row in self.metrics.rows() if isinstance(row, dict)]
         state = _state(self.run, rows)
         if (len(rows), state) == self.seen and len(rows) == self.curves_of:
             return
@@ -136,8 +137,9 @@ def _best_words(rows):
     if not best:
         return []
     found = [(name.upper(), best[name]) for name in ("fid", "kid") if best.get(name) and best[name]["value"] is not None]
-    said = [f"{name} {m['value']:.1f} ({m['low']:.1f} to {m['high']:.1f})" for name, m in found]
-    return [f"Best so far: {' and '.join(said)} after epoch {best['epoch']}, {best.get('features', '')} features."]
+    said = [f"{name} {m['value']:.1f}" + (f" ({m['low']:.1f} to {m['high']:.1f})" if m["low"] is not None else "") for name, m in found]
+    chosen = "" if score_of(rows) == "fid" else f" Chosen by {best_words(rows)}."
+    return [f"Best so far: {' and '.join(said)} after epoch {best['epoch']}, {best.get('features', '')} features.{chosen}"]
 
 
 def _events(rows):
