@@ -338,7 +338,7 @@ class Evaluate:
     usefulness: int | None = None  # also train an inspection model on so many real images of each class, with and without generated ones
     segmenter: bool = False  # with --usefulness, also train a segmenter, where all have masks: nine trainings, half an hour on two cores
     curate: bool = False  # move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, first
-    run: str | None = None  # the run folder, whose curves are then shown in the page
+    run: str | None = None  # the run folder; its curves are shown in the page, and --usefulness tests on no image that it was trained on
 
     def __call__(self) -> list:  # lines to print
         "Write the report."
@@ -347,23 +347,19 @@ class Evaluate:
         from defect_lora.evaluation.curation import curate_folder
         from defect_lora.evaluation.report import report_lines, write_report
 
-        few = self._few()
-        moved = curate_folder(self.real, self.fake, self.features, self.category, progress=True) if self.curate else []
-        write_report(_report(self, few), self.out, Path(self.run) / "curves.png" if self.run else None)
+        split = self._split()
+        known = self.real if split is None else split.few  # what curation may look at
+        moved = curate_folder(known, self.fake, self.features, self.category, progress=True) if self.curate else []
+        write_report(_report(self, split), self.out, Path(self.run) / "curves.png" if self.run else None)
         return report_lines(self.out) + moved
 
-    def _few(self):
-        "The real images that an inspection model trains on, if that is asked; there must be others to test it on."
-        from defect_lora import DefectSpectrumDataset
+    def _split(self):
+        "The real images that may be known, if an inspection model is asked for, and those it is tested on."
+        from defect_lora.usefulness.split import split_real
 
         if self.usefulness is None:
             return None
-        few = DefectSpectrumDataset(self.real, category=self.category, per_class=self.usefulness)
-        if len(few.holdout()) == 0:
-            raise InputError(
-                f"--usefulness {self.usefulness}: {self.real} has no more real images of any class, so none is left to test on; take fewer"
-            )
-        return few
+        return split_real(self.real, self.usefulness, self.fake, self.run, self.category, self.features, progress=True)
 
     def _check(self):
         _input_folders(real=self.real, fake=self.fake, run=self.run)
@@ -376,19 +372,21 @@ class Evaluate:
         _output_folder(self.out)
 
 
-def _report(args, few):
+def _report(args, split):
     from defect_lora import Evaluator
     from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness
 
     evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True)
     report = evaluator.report()
-    if few is not None:
-        gain = measure_usefulness(few, few.holdout(), args.fake, FeatureClassifier(evaluator.features), progress=True)
+    if split is not None:
+        gain = measure_usefulness(split.few, split.test, args.fake, FeatureClassifier(evaluator.features), progress=True)
+        gain.notes += split.notes
         report.sections.append(gain.section())
     if args.segmenter:
         from defect_lora.usefulness.segmentation import measure_localization
 
-        gain = measure_localization(few, few.holdout(), args.fake, progress=True)
+        gain = measure_localization(split.few, split.test, args.fake, progress=True)
+        gain.notes += split.notes
         report.sections.append(gain.section("Does a segmenter gain?", "localization"))
     return report
 

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.data.cables import render_cable
 from defect_lora.cli import main
+from defect_lora.data.cables import render_cable
+from defect_lora.data.dataset import DefectSpectrumDataset
+from defect_lora.data.files import file_sha256
+from defect_lora.evaluation.curation import screen_images
+from defect_lora.training.config import TrainConfig
 
 CLASSES = ("good", "missing_cable", "cut_outer_insulation")
 
@@ -89,6 +93,60 @@ def test_usefulness_is_part_of_the_report(tmp_path):
     assert found["n_real"] == 6 and found["n_test"] == 30 and set(found["arms"]) == {"real", "synthetic", "real+synthetic"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Does an inspection model gain?" in page and found["verdict"] in (tmp_path / "out" / "report.md").read_text()
+
+
+def shuffled(folder, count, first):
+    "Cables of the right product under classes that they are not of."
+    for i, (name, j) in enumerate((name, j) for name in CLASSES for j in range(count)):
+        (folder / CLASSES[i % 3]).mkdir(parents=True, exist_ok=True)
+        render_cable(name, first + j, size=96)[0].save(folder / CLASSES[i % 3] / f"{i:03}.png")
+    return folder
+
+
+def first_of(real, count):
+    return {file_sha256(path) for name in CLASSES for path in sorted((real / name).glob("*.png"))[:count]}
+
+
+def test_usefulness_curates_by_the_few_alone(tmp_path):
+    real, fake = draw(tmp_path / "real", 12), shuffled(tmp_path / "fake", 6, first=100)
+    decided = {d.path.relative_to(fake) for d in screen_images(DefectSpectrumDataset(real, per_class=2), fake) if d.reasons}
+    assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2", "--curate") == 0
+    aside = tmp_path / "fake_set_aside"
+    assert {path.relative_to(aside) for path in aside.rglob("*.png")} == decided != set()
+    assert set(json.loads((fake / "curation.json").read_text())["real"]) == first_of(real, 2)
+
+
+def test_usefulness_refuses_what_was_curated_by_test_images(tmp_path, capsys):
+    real, fake = draw(tmp_path / "real", 12), shuffled(tmp_path / "fake", 6, first=100)
+    assert evaluate(real, fake, tmp_path / "out", "--curate") == 0
+    capsys.readouterr()
+    assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2") == 2
+    assert "was curated by images that are test images" in capsys.readouterr().err
+
+
+def test_usefulness_knows_what_the_run_was_trained_on(tmp_path, capsys):
+    real, fake, run = draw(tmp_path / "real", 12), draw(tmp_path / "fake", 4, first=100), tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    TrainConfig(data=str(real), per_class=5).save(run / "config.json")
+    assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2", "--run", str(run)) == 2
+    said = capsys.readouterr().err
+    assert "take --usefulness 5" in said and len(said.strip().splitlines()[-1:]) == 1 and "Traceback" not in said
+    assert evaluate(real, fake, tmp_path / "out", "--usefulness", "5", "--run", str(run)) == 0
+    notes = json.loads((tmp_path / "out" / "report.json").read_text())["usefulness"]["notes"]
+    assert any("None of the test images" in note for note in notes)
+
+
+def test_usefulness_finds_copied_test_images_without_the_run(tmp_path, capsys):
+    real, fake = draw(tmp_path / "real", 12), tmp_path / "fake"
+    for name in CLASSES:
+        (fake / name).mkdir(parents=True)
+        for i in range(6):
+            Image.open(real / name / f"{i:03}.png").save(fake / name / f"{i:03}.jpg", quality=80)
+    assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2") == 2
+    assert "near copies of test images" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert evaluate(real, fake, tmp_path / "out", "--usefulness", "6") == 0
+    notes = json.loads((tmp_path / "out" / "report.json").read_text())["usefulness"]["notes"]
+    assert any("run was not given" in note for note in notes)
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path):

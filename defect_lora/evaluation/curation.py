@@ -9,7 +9,7 @@ __all__ = ['screen_images', 'curate']
 import contextlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from .classifier import fit_classifier
 from .distances import one_thread
 from .evaluator import read_sets
 from .features import extract_features, suiting_features
-from ..data.files import InputError, write_atomically
+from ..data.files import InputError, file_sha256, write_atomically
 from .memorization import find_neighbours
 
 # %% ../../nbs/evaluation/07_curation.ipynb #95330412
@@ -48,6 +48,7 @@ class _Decision:
     path: Path
     class_name: str  # that was asked for
     reasons: list  # sentences; none = it is kept
+    known: set = field(default_factory=set, repr=False)  # digests of the real images that were looked at
 
 # %% ../../nbs/evaluation/07_curation.ipynb #35ee0281
 def screen_images(
@@ -66,11 +67,11 @@ def screen_images(
         predicted = fit_classifier(known, sets.real_labels, len(sets.classes))(rows)
         odd = _outliers(known, sets.real_labels, rows, sets.fake_labels)
         copied = _originals(find_neighbours(known, flipped, rows), sets.real)
-    decisions = []
+    decisions, seen = [], set(map(file_sha256, sets.real))
     for path, asked, found, original, is_odd in zip(sets.fake, sets.fake_labels.tolist(), predicted.tolist(), copied, odd.tolist()):
         against = {f"looks like {sets.classes[found]}": found != asked, f"a copy of {original}": original, "unlike its class": is_odd}
         reasons = [reason for reason, holds in against.items() if holds]
-        decisions.append(_Decision(path, sets.classes[asked], reasons))
+        decisions.append(_Decision(path, sets.classes[asked], reasons, seen))
     return decisions
 
 
@@ -88,6 +89,19 @@ def _quarantine_folder(
     return fake.with_name(fake.name + "_set_aside")
 
 # %% ../../nbs/evaluation/07_curation.ipynb #53af2c71
+def read_curation(
+    fake: Path,  # a folder of generated images
+) -> set:  # digests of real images; empty where nothing was moved aside
+    "The real images that a folder was curated by. Raises InputError where the record is damaged."
+    file = Path(fake) / "curation.json"
+    try:
+        return set(json.loads(file.read_text(encoding="utf-8"))["real"])
+    except FileNotFoundError:
+        return set()
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not a record of a curation ({error!r}); generate the images anew in another folder") from None
+
+# %% ../../nbs/evaluation/07_curation.ipynb #2956f9ef
 def curate(
     fake: Path,  # the folder that the decisions are of
     decisions: list,  # of Decision
@@ -100,6 +114,8 @@ def curate(
             raise InputError(f"{_target(quarantine, decision)} exists already; move it elsewhere, nothing was moved")
     if rejected:
         write_atomically(quarantine / "reasons.jsonl", _lines(quarantine / "reasons.jsonl", rejected))
+        known = read_curation(fake).union(*(decision.known for decision in rejected))
+        write_atomically(Path(fake) / "curation.json", json.dumps(dict(real=sorted(known)), indent=1))
     for decision in decisions:
         if decision.reasons:
             _target(quarantine, decision).parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from ..evaluation.classifier import confusion_counts, fit_weights
 from ..evaluation.distances import wilson_interval
 from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from .comparison import Usefulness, accuracy, balanced_accuracy, compare_arms, verdict
-from .fitting import PixelCache, TrainingSet, assign_folds, check_options, check_overlap, count_copies
+from .fitting import PixelCache, TrainingSet, assign_folds, check_curation, check_options, check_overlap, count_copies
 from .fitting import default_device, fit_network, images_and_classes, make_arms, random_views, read_square
 from .fitting import seeded_network, size_notes
 
@@ -255,6 +255,7 @@ def measure_usefulness(
     found = {role: images_and_classes(source, role, category) for role, source in dict(real=real, test=test, synthetic=fake).items()}
     paths, names = ({role: both[i] for role, both in found.items()} for i in (0, 1))
     check_overlap(paths["test"], real=paths["real"], synthetic=paths["synthetic"])
+    check_curation(paths["test"], paths["synthetic"])
     classes = sorted(set(sum(names.values(), [])))
     ids = {role: [classes.index(name) for name in of] for role, of in names.items()}
     arms = make_arms((paths["real"], ids["real"]), (paths["synthetic"], ids["synthetic"]), real_share)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..data.dataset import fit_image
 from ..data.files import InputError, file_sha256
 from ..data.images import open_image
+from ..evaluation.curation import read_curation
 from ..evaluation.distances import MIN_IMAGES
 from ..data.layouts import labelled_images
 from ..evaluation.report import percent
@@ -36,6 +37,21 @@ def check_overlap(
             f"{path}: this test image is among the {name} images too ({twin}; {len(both)} such in all); "
             "test on images that neither the generator nor a classifier has seen"
         )
+
+# %% ../../nbs/usefulness/01_fitting.ipynb #1ff4745e
+def check_curation(
+    test: list,  # paths
+    fake: list,  # paths
+) -> None:
+    "Raises InputError, which names the image, where a test image was looked at when the synthetic ones were curated."
+    for folder in sorted({parent for path in fake for parent in Path(path).parents[:5]}):
+        known = read_curation(folder)
+        seen = [path for path in test if known and file_sha256(path) in known]
+        if seen:
+            raise InputError(
+                f"{folder} was curated by images that are test images here ({seen[0]}; {len(seen)} such in all); generate the images anew, "
+                "and curate them by the training images alone, as evaluate --usefulness N --curate does"
+            )
 
 # %% ../../nbs/usefulness/01_fitting.ipynb #94046b2a
 def count_copies(

@@ -21,8 +21,8 @@ from ..data.files import InputError
 from ..data.images import open_image
 from ..evaluation.features import conv_block
 from .comparison import Usefulness, compare_arms, verdict
-from .fitting import PixelCache, check_options, check_overlap, count_copies, default_device, fit_network, make_arms
-from .fitting import random_views, seeded_network, size_notes
+from .fitting import PixelCache, check_curation, check_options, check_overlap, count_copies, default_device
+from .fitting import fit_network, make_arms, random_views, seeded_network, size_notes
 
 # %% ../../nbs/usefulness/03_segmentation.ipynb #c0c854c8
 def image_mask_pairs(
@@ -192,6 +192,7 @@ def measure_localization(
     real, test, fake = (image_mask_pairs(source, role, category) for source, role in sources)
     paths = {role: [path for path, _ in pairs] for role, pairs in dict(real=real, test=test, fake=fake).items()}
     check_overlap(paths["test"], real=paths["real"], synthetic=paths["fake"])
+    check_curation(paths["test"], paths["fake"])
     arms = make_arms((real, [0] * len(real)), (fake, [0] * len(fake)), real_share)
     work = tqdm([(arm, seed) for arm in arms.values() for seed in seeds], desc="arms", disable=not progress)
     networks = (fit_segmenter(arm.paths, arm.weights, size, steps, seed, progress=progress) for arm, seed in work)
