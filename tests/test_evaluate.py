@@ -108,7 +108,7 @@ def first_of(real, count):
 
 
 def test_usefulness_curates_by_the_few_alone(tmp_path):
-    real, fake = draw(tmp_path / "real", 12), shuffled(tmp_path / "fake", 6, first=100)
+    real, fake = render(tmp_path / "real", 12), shuffled(tmp_path / "fake", 6, first=100)
     decided = {d.path.relative_to(fake) for d in screen_images(DefectSpectrumDataset(real, per_class=2), fake) if d.reasons}
     assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2", "--curate") == 0
     aside = tmp_path / "fake_set_aside"
@@ -117,7 +117,7 @@ def test_usefulness_curates_by_the_few_alone(tmp_path):
 
 
 def test_usefulness_refuses_what_was_curated_by_test_images(tmp_path, capsys):
-    real, fake = draw(tmp_path / "real", 12), shuffled(tmp_path / "fake", 6, first=100)
+    real, fake = render(tmp_path / "real", 12), shuffled(tmp_path / "fake", 6, first=100)
     assert evaluate(real, fake, tmp_path / "out", "--curate") == 0
     capsys.readouterr()
     assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2") == 2
@@ -125,7 +125,7 @@ def test_usefulness_refuses_what_was_curated_by_test_images(tmp_path, capsys):
 
 
 def test_usefulness_knows_what_the_run_was_trained_on(tmp_path, capsys):
-    real, fake, run = draw(tmp_path / "real", 12), draw(tmp_path / "fake", 4, first=100), tmp_path / "run"
+    real, fake, run = render(tmp_path / "real", 12), render(tmp_path / "fake", 4, first=100), tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     TrainConfig(data=str(real), per_class=5).save(run / "config.json")
     assert evaluate(real, fake, tmp_path / "out", "--usefulness", "2", "--run", str(run)) == 2
@@ -137,7 +137,7 @@ def test_usefulness_knows_what_the_run_was_trained_on(tmp_path, capsys):
 
 
 def test_usefulness_finds_copied_test_images_without_the_run(tmp_path, capsys):
-    real, fake = draw(tmp_path / "real", 12), tmp_path / "fake"
+    real, fake = render(tmp_path / "real", 12), tmp_path / "fake"
     for name in CLASSES:
         (fake / name).mkdir(parents=True)
         for i in range(6):
