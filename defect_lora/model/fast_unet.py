@@ -311,19 +311,53 @@ def _with_forwards(forwards):
                 module.forward = forward
 
 # %% ../../nbs/model/01_fast_unet.ipynb #a03fd515
+_ROUNDING = 0.1  # share of what an adapter adds
+
+
 @contextmanager
 def merge_adapters(
     layers: list[BaseTunerLayer],  # peft's layers, none of them merged or switched off
 ):
-    "For the length of a with block, adapters are part of the pretrained weights."
+    "For the length of a with block, adapters are part of the pretrained weights, where that is exact enough."
     with _SAMPLING:
-        before = [layer.get_base_layer().weight.data for layer in layers]
+        before = []
         try:
-            for layer, weight in zip(layers, before, strict=True):
-                layer.get_base_layer().weight.data = weight.clone()
-                layer.merge()
+            for layer in layers:
+                weight = layer.get_base_layer().weight
+                before.append((layer, *_set_aside(weight)))
+                with torch.autocast(weight.device.type, enabled=False):
+                    layer.merge()
+                    if not _keeps_adapter(layer, before[-1][1]):
+                        _restore(*before.pop())
             yield
         finally:
-            for layer, weight in zip(layers, before, strict=True):
-                layer.get_base_layer().weight.data = weight
-                layer.merged_adapters.clear()
+            for saved in before:
+                _restore(*saved)
+
+
+def _set_aside(weight):
+    "A weight's numbers to go back to, and whether the sum is made in place."
+    data = weight.data
+    if data.device.type == "cpu":
+        weight.data = data.clone()
+        return data, False
+    return data.cpu(), True
+
+
+def _restore(layer, data, in_place):
+    weight = layer.get_base_layer().weight
+    if in_place:
+        weight.data.copy_(data)
+    else:
+        weight.data = data
+    layer.merged_adapters.clear()
+
+
+def _keeps_adapter(layer, before):
+    "Is the rounding of a merged weight small beside what was added?"
+    weight = layer.get_base_layer().weight.data
+    if weight.dtype == torch.float32:
+        return True
+    added = sum(layer.get_delta_weight(name).float() for name in layer.merged_adapters)
+    rounding = weight.float() - before.to(weight.device).float() - added
+    return bool(rounding.norm() <= _ROUNDING * added.norm())

@@ -16,13 +16,14 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from defect_lora.data.files import InputError, write_atomically
-from defect_lora.model.base import base_name_of, decode_latents, execution_device, load_base, make_base, make_scheduler, native_size
-from defect_lora.model.base import pixels_per_latent
+from defect_lora.model.base import base_name_of, decode_latents, execution_device, half_precision, load_base, make_base
+from defect_lora.model.base import make_scheduler, native_size, pixels_per_latent
 from defect_lora.model.unet import ADAPTERS, BASE_WEIGHTS, EMBEDDING, ClassConditionedUNet, load_tensors, save_tensors, saved_config
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -111,6 +112,9 @@ def check_size(
     if size <= 0 or size % multiple:
         raise InputError(f"size {size}: must be a multiple of {multiple} for this base")
 
+# %% ../../nbs/model/04_pipeline.ipynb #9bc1a604
+WHOLE = (0.0, 1.0)  # of the steps: guidance in each
+
 # %% ../../nbs/model/04_pipeline.ipynb #29e65846
 def check_inputs(
     output_type: str,
@@ -118,8 +122,11 @@ def check_inputs(
     batch_size: int | None,
     guidance_scale: float = 1,
     max_inference_steps: int = 1000,  # that the base's noise schedule has
+    guidance_interval: tuple[float, float] = WHOLE,
 ) -> None:
     "Refuse what no call can mean."
+    if len(guidance_interval) != 2 or not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
+        raise InputError(f"guidance_interval {guidance_interval}: give two shares of the steps, from 0 to 1, the earlier first")
     if num_inference_steps > max_inference_steps:
         raise InputError(
             f"num_inference_steps {num_inference_steps}: take at most {max_inference_steps}, which is what this base's noise schedule has"
@@ -191,7 +198,7 @@ class DefectPipeline(DiffusionPipeline):
         self.base_name, self.means = base_name or base_name_of(model.unet), means
         self.size, self.vae_scale_factor = size or native_size(model.unet, vae), pixels_per_latent(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._interrupt, self._guidance_scale = False, 1.0
+        self._interrupt, self._guidance_scale, self._guidance_interval = False, 1.0, WHOLE
         check_size(self.size, size_multiple(model.unet, vae))
         _check_latents(means, (len(self.classes), *self.latent_shape), "means")
 
@@ -237,15 +244,19 @@ class DefectPipeline(DiffusionPipeline):
         trained += [] if self.means is None else [self.means]
         return fingerprint(trained, json.dumps(saved_config(model)), model.dtype, self.size)[:16]
 
-    def settings(self, num_inference_steps: int, guidance_scale: float) -> dict:  # for an image's provenance
-        "What an image follows from, beside its class and its seed."
-        return dict(
+    def settings(
+        self, num_inference_steps: int, guidance_scale: float, guidance_interval: tuple[float, float] = WHOLE
+    ) -> dict:  # for an image's provenance
+        "What an image follows from, beside its class and its seed; what is as ever is not named."
+        settings = dict(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             scheduler=type(self.scheduler).__name__,
             model=self.base_name,
             weights=self.weights(),
         )
+        interval = {} if tuple(guidance_interval) == WHOLE else dict(guidance_interval=list(guidance_interval))
+        return settings | interval | ({} if self.dtype == torch.float32 else dict(dtype=str(self.dtype).removeprefix("torch.")))
 
     def to(
         self,
@@ -298,17 +309,19 @@ class DefectPipeline(DiffusionPipeline):
         num_images_per_class: int = 1,  # of each class label, one after the other
         return_dict: bool = True,  # False: a tuple
         callback_on_step_end_tensor_inputs: list[str] = ("latents",),  # what the callback gets: latents, prompt_embeds
+        guidance_interval: tuple[float, float] = WHOLE,  # guided from this share of the steps to that; the others cost half
     ) -> ImagePipelineOutput | tuple:  # its images
         "Generate images for each class label. Raises InputError."
         labels = [label for label in class_ids(class_labels, self.classes) for _ in range(num_images_per_class)]
         negative = None if negative_class is None else _class_id(negative_class, self.classes)
-        check_inputs(output_type, num_inference_steps, batch_size, guidance_scale, self.max_inference_steps)
+        check_inputs(output_type, num_inference_steps, batch_size, guidance_scale, self.max_inference_steps, guidance_interval)
         callback = _callback_of(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         rows = zip(labels, make_generators(len(labels), generator, seeds), *self._starts(labels, latents, init_latents), strict=True)
         batches = list(in_batches(list(rows), batch_size))
         _bring(self.model)
-        with evaluating(self.model), self.model.merged(), self._bar(len(batches) * num_inference_steps, progress) as bar:
-            self._interrupt, self._guidance_scale = False, guidance_scale
+        bar = self._bar(len(batches) * num_inference_steps, progress)
+        with bar, evaluating(self.model), self.model.merged(), self.model.autocast():
+            self._interrupt, self._guidance_scale, self._guidance_interval = False, guidance_scale, guidance_interval
             clean = [self._denoise(*zip(*batch, strict=True), num_inference_steps, negative, callback, bar) for batch in batches]
         images = _stack([image for batch in clean for image in self.decode(batch, output_type)], output_type)
         self.maybe_free_model_hooks()
@@ -328,16 +341,23 @@ class DefectPipeline(DiffusionPipeline):
     def _denoise(self, labels, generators, noise, init_latents, num_inference_steps, negative, callback, bar):
         "From noise to the clean latents of a batch."
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
-        guided = self._guidance_scale > 1
-        embeds = _embed(self.model, labels, guided, negative)
+        embeds = _embed(self.model, labels, self._guidance_scale > 1, negative)
         latents = self.prepare_latents(generators, *(None if rows[0] is None else torch.stack(rows) for rows in (noise, init_latents)))
-        with self.model.conditioned(embeds, guided, self.scheduler.timesteps):
-            for step, t in enumerate(self.scheduler.timesteps):
-                if not self._interrupt:
-                    latents = self._step(self._predict(latents, t, embeds), t, latents, generators)
-                    latents, embeds = callback(self, step, t, latents, embeds)
-                    bar.update()
+        for guided, steps in groupby(enumerate(self.scheduler.timesteps), self._guides):
+            mine = embeds if guided else embeds[-len(labels) :]
+            with self.model.conditioned(mine, guided, self.scheduler.timesteps):
+                for step, t in steps:
+                    if not self._interrupt:
+                        latents = self._step(self._predict(latents, t, mine), t, latents, generators)
+                        latents, mine = callback(self, step, t, latents, mine)
+                        bar.update()
+            embeds = torch.cat([embeds[: -len(mine)], mine])
         return latents
+
+    def _guides(self, numbered):
+        "Is a step, (number, timestep), guided?"
+        first, last = (share * len(self.scheduler.timesteps) for share in self._guidance_interval)
+        return self._guidance_scale > 1 and first - 1e-6 <= numbered[0] < last - 1e-6
 
     def prepare_latents(
         self,
@@ -402,7 +422,7 @@ class DefectPipeline(DiffusionPipeline):
         pretrained_model_name_or_path: str | Path,  # save_pretrained's folder, a run with one in its model/, or a Hub id
         base: str | Path | None = None,  # another name or place of the base; None is the one it was trained on
         device: torch.device | str | None = None,  # None is the CPU
-        torch_dtype: torch.dtype | None = None,  # of the pretrained weights; None is torch.float32
+        torch_dtype: torch.dtype | None = None,  # of the pretrained weights; None is float16 on a CUDA device, else float32
         local_files_only: bool = False,  # True never asks the network
         revision: str | None = None,  # of a model on the Hub
         dtype: torch.dtype | None = None,  # newer diffusers' name for torch_dtype
@@ -412,7 +432,8 @@ class DefectPipeline(DiffusionPipeline):
         "Load a trained model. Raises InputError."
         hub = dict(local_files_only=local_files_only, cache_dir=cache_dir)
         folder = find_model(pretrained_model_name_or_path, revision, **hub)
-        pipe = cls(**_load_model(folder, base, torch_dtype or dtype or torch.float32, hub, parts))
+        precision = torch_dtype or dtype or half_precision(device or "cpu") or torch.float32
+        pipe = cls(**_load_model(folder, base, precision, hub, parts))
         return pipe.to(device) if device is not None else pipe
 
 # %% ../../nbs/model/04_pipeline.ipynb #d5f60c24

@@ -8,7 +8,7 @@ __all__ = ['ClassEmbedding', 'ClassConditionedUNet', 'condition_on_classes']
 # %% ../../nbs/model/03_unet.ipynb #12af27a2
 import json
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -245,14 +245,20 @@ class ClassConditionedUNet(nn.Module):
     def merged(self):
         """For the length of a with block the adapters are added into the pretrained weights, where they cost nothing.
 
-        Two kinds stay beside the weights: in half precision the sum would round small adapters away, and what one token's
-        cross-attention adds is a constant that `conditioned` computes once."""
+        Two kinds stay beside the weights: what half precision would round away, and what one token's cross-attention adds, a constant
+        that `conditioned` computes once."""
         if not all(parameter.isfinite().all() for parameter in self.adapter_parameters().values()):
             raise InputError(
                 "the adapters hold values that are not finite: the training diverged; take a lower learning rate, or an earlier checkpoint"
             )
-        with merge_adapters(self._mergeable() if self.dtype == torch.float32 else []):
+        with merge_adapters(self._mergeable()):
             yield self
+
+    def autocast(self):  # a context
+        "Half precision for all that is computed, where weights of 32 bits, adapters among them, stand beside weights of 16."
+        kinds = {parameter.dtype for parameter in self.base_parameters().values()} | {torch.float32 for _ in self._mergeable()}
+        half = kinds - {torch.float32}
+        return torch.autocast(self.device.type, half.pop()) if half and len(kinds) == 2 else nullcontext()
 
     def _mergeable(self):
         layers = {name: layer for name, layer in self.unet.named_modules() if isinstance(layer, BaseTunerLayer)}
