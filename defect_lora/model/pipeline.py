@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -248,15 +249,10 @@ class DefectPipeline(DiffusionPipeline):
         self, num_inference_steps: int, guidance_scale: float, guidance_interval: tuple[float, float] = WHOLE
     ) -> dict:  # for an image's provenance
         "What an image follows from, beside its class and its seed; what is as ever is not named."
-        settings = dict(
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            scheduler=type(self.scheduler).__name__,
-            model=self.base_name,
-            weights=self.weights(),
-        )
-        interval = {} if tuple(guidance_interval) == WHOLE else dict(guidance_interval=list(guidance_interval))
-        return settings | interval | ({} if self.dtype == torch.float32 else dict(dtype=str(self.dtype).removeprefix("torch.")))
+        how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, scheduler=type(self.scheduler).__name__)
+        how |= dict(model=self.base_name, weights=self.weights())
+        how |= {} if tuple(guidance_interval) == WHOLE else dict(guidance_interval=list(guidance_interval))
+        return how | ({} if self.dtype == torch.float32 else dict(dtype=str(self.dtype).removeprefix("torch.")))
 
     def to(
         self,
@@ -319,16 +315,13 @@ class DefectPipeline(DiffusionPipeline):
         rows = zip(labels, make_generators(len(labels), generator, seeds), *self._starts(labels, latents, init_latents), strict=True)
         batches = list(in_batches(list(rows), batch_size))
         _bring(self.model)
-        bar = self._bar(len(batches) * num_inference_steps, progress)
+        bar = _bar(self, len(batches) * num_inference_steps, progress)
         with bar, evaluating(self.model), self.model.merged(), self.model.autocast():
             self._interrupt, self._guidance_scale, self._guidance_interval = False, guidance_scale, guidance_interval
             clean = [self._denoise(*zip(*batch, strict=True), num_inference_steps, negative, callback, bar) for batch in batches]
         images = _stack([image for batch in clean for image in self.decode(batch, output_type)], output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images) if return_dict else (images,)
-
-    def _bar(self, total, progress):
-        return self.progress_bar(total=total) if progress else tqdm(total=total, disable=True)
 
     def _starts(self, labels, latents, init_latents):
         "For each image the noise and the clean latents that it begins with; None where there is no such thing."
@@ -343,7 +336,7 @@ class DefectPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         embeds = _embed(self.model, labels, self._guidance_scale > 1, negative)
         latents = self.prepare_latents(generators, *(None if rows[0] is None else torch.stack(rows) for rows in (noise, init_latents)))
-        for guided, steps in groupby(enumerate(self.scheduler.timesteps), self._guides):
+        for guided, steps in groupby(enumerate(self.scheduler.timesteps), partial(_guides, self)):
             mine = embeds if guided else embeds[-len(labels) :]
             with self.model.conditioned(mine, guided, self.scheduler.timesteps):
                 for step, t in steps:
@@ -353,11 +346,6 @@ class DefectPipeline(DiffusionPipeline):
                         bar.update()
             embeds = torch.cat([embeds[: -len(mine)], mine])
         return latents
-
-    def _guides(self, numbered):
-        "Is a step, (number, timestep), guided?"
-        first, last = (share * len(self.scheduler.timesteps) for share in self._guidance_interval)
-        return self._guidance_scale > 1 and first - 1e-6 <= numbered[0] < last - 1e-6
 
     def prepare_latents(
         self,
@@ -437,6 +425,16 @@ class DefectPipeline(DiffusionPipeline):
         return pipe.to(device) if device is not None else pipe
 
 # %% ../../nbs/model/04_pipeline.ipynb #d5f60c24
+def _bar(pipe, total, progress):
+    return pipe.progress_bar(total=total) if progress else tqdm(total=total, disable=True)
+
+
+def _guides(pipe, numbered):
+    "Is a step, (number, timestep), guided?"
+    first, last = (share * len(pipe.scheduler.timesteps) for share in pipe._guidance_interval)
+    return pipe._guidance_scale > 1 and first - 1e-6 <= numbered[0] < last - 1e-6
+
+
 def _load_model(folder, base, dtype, hub, parts):
     "What makes a pipeline of a saved model, by the names of DefectPipeline's parameters."
     unknown = parts.keys() - {"unet", "vae", "scheduler"}
