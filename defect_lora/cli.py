@@ -21,7 +21,7 @@ from typing import Annotated, Literal, Union, get_args
 
 from .data.files import InputError, RunError
 from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
-from .training.config import WatchingOptions, format_phases, parse_phases
+from .training.config import WatchingOptions, find_data, format_phases, parse_phases
 
 # %% ../nbs/cli.ipynb #0243ba7e
 def _is_main():
@@ -206,6 +206,7 @@ class Generate:
     fast: bool = False  # a multistep solver, DPM-Solver++, with 20 steps if --num-inference-steps does not say otherwise
     batch_size: int = 8  # images generated at once; changes an image by rounding alone
     shard_size: int | None = None  # write tar files of so many images each, in WebDataset's layout, instead of loose files
+    base: str | None = None  # folder or Hub id of the base, where the model's own is not found
     pairs: Pairs = field(default_factory=Pairs)
 
     def __call__(self) -> list:  # lines to print
@@ -217,7 +218,7 @@ class Generate:
         from defect_lora.training.memory import processes
 
         state = processes()
-        pipe = DefectPipeline.from_pretrained(self.run, device=_device(state))
+        pipe = DefectPipeline.from_pretrained(self.run, self.base, device=_device(state))
         pipe = pipe.fast() if self.fast else pipe
         lines = self._paint(pipe, names) if self.pairs.pairs else self._generate(pipe, names)
         return lines if state.is_main_process else []
@@ -240,7 +241,7 @@ class Generate:
     def _paint(self, pipe, names):
         from defect_lora.generation.painting import GUIDANCE, paint_defects
 
-        good, real = _photographs(self.run, self.pairs)
+        good, real = _photographs(self.run, self.pairs, pipe.classes)
         sampling = self._sampling() | (dict(guidance_scale=GUIDANCE) if self.guidance_scale is None else {})
         paint_defects(
             pipe,
@@ -285,18 +286,18 @@ def _check_pairs(pairs):
     _require(not without_real, "--category", pairs.category, "left out: without --real, the run says which product it was trained on")
 
 
-def _photographs(run, pairs):
+def _photographs(run, pairs, classes):
     "The photographs to paint into, and the real images with masks."
     from defect_lora import find_good_parts
 
-    real = _real_images(run, pairs)
+    real = _real_images(run, pairs, classes)
     try:
         return find_good_parts(pairs.good or real), real
     except InputError as error:
         raise InputError(f"{error}; give photographs of good parts as --good") from None
 
 
-def _real_images(run, pairs):
+def _real_images(run, pairs, classes):
     "Those given, else those that the run was trained on."
     from defect_lora import DefectSpectrumDataset
 
@@ -305,9 +306,16 @@ def _real_images(run, pairs):
     if not (Path(run) / "model").is_dir():
         raise InputError(f"{run} is a model alone and does not say what it was trained on; give real images with masks as --real")
     trained = TrainConfig.load(Path(run) / "config.json")
-    if not Path(trained.data).is_dir():
-        raise InputError(f"{run} was trained on {trained.data}, which is not there any more; give real images with masks as --real")
-    return DefectSpectrumDataset(trained.data, category=trained.category, per_class=trained.per_class)
+    try:
+        folder = find_data(trained, run)
+        found = DefectSpectrumDataset(folder, category=trained.category, per_class=trained.per_class)
+    except InputError as error:
+        raise InputError(f"{error}; give real images with masks as --real") from None
+    if found.classes != classes:
+        raise InputError(
+            f"{folder} is not what {run} was trained on (its classes are {', '.join(found.classes)}); give the photographs as --real"
+        )
+    return found
 
 
 def _names(text):
@@ -423,6 +431,7 @@ class Publish:
     generated: str | None = None  # folder of generated images, a few of which the card then shows
     data_licence: str | None = None  # a sentence on the licence of the photographs
     public: bool = False  # let everybody see a new repository; it is private otherwise
+    without_means: bool = False  # leave out the classes' mean photographs, with which --init-latents mean begins
     look: str | None = None  # write what would be published to this new folder, and publish nothing
 
     def __call__(self) -> list:  # lines to print
@@ -432,8 +441,10 @@ class Publish:
 
         what = (self.report, self.generated, self.data_licence)
         if self.look:
-            return [f"to look at, nothing was published: {write_publication(self.run, self.look, self.repo, *what)}"]
-        return [f"published: {push_to_hub(self.run, self.repo, *what, private=not self.public)}"]
+            ready = write_publication(self.run, self.look, self.repo, *what, without_means=self.without_means)
+            return [f"to look at, nothing was published: {ready}"]
+        options = dict(private=not self.public, without_means=self.without_means)
+        return [f"published: {push_to_hub(self.run, self.repo, *what, **options)}"]
 
 # %% ../nbs/cli.ipynb #333e77cc
 @dataclass

@@ -10,12 +10,13 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 # %% ../../nbs/data/00_files.ipynb #5560b4b3
 class InputError(ValueError):
@@ -92,6 +93,17 @@ def path_inside(
     if odd or parts[0] in ("", "~") or ".." in parts or max(len(part.encode()) for part in parts) > 255:
         raise InputError(f"{source}: {_short(entry)} is no file inside {folder}; name it relative to that folder, with /")
     return Path(folder) / entry
+
+# %% ../../nbs/data/00_files.ipynb #1678919f
+def path_to_name(
+    text: str,  # perhaps a path on this machine
+) -> str:
+    "A path on this machine as a name; any other text as it is."
+    cached = re.search(r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]", text)
+    if cached:
+        return f"{cached[1]}/{cached[2]}"
+    local = PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or text.startswith(("~", "./", "../", "\\", "file:"))
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if local else text
 
 # %% ../../nbs/data/00_files.ipynb #79657cb7
 def read_text(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.files import InputError, check_names, whole_file, write_atomically
+from ..data.files import InputError, check_names, path_to_name, whole_file, write_atomically
 from ..data.images import IMAGE_SUFFIXES, open_mask, peek_provenance, png_bytes, read_mask, read_provenance, save_image
 from ..data.layouts import is_good, read_manifest
 
@@ -165,7 +165,8 @@ def _is_made(
 
 
 def _follows(found, row):
-    return {key: value for key, value in found.items() if key not in _MEASURED} == row
+    found = {key: path_to_name(value) if key == "model" else value for key, value in found.items() if key not in _MEASURED}  # once a path
+    return found == row
 
 
 def _has_mask(out, row):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from defect_lora.data.files import InputError, write_atomically
+from defect_lora.data.files import InputError, parse_json, path_to_name, read_text, write_atomically
 from defect_lora.model.base import base_name_of, decode_latents, execution_device, half_precision, load_base, make_base
 from defect_lora.model.base import make_scheduler, native_size, pixels_per_latent
 from defect_lora.model.unet import ADAPTERS, BASE_WEIGHTS, EMBEDDING, ClassConditionedUNet, load_tensors, save_tensors, saved_config
@@ -172,9 +172,12 @@ def evaluating(
 FAST_STEPS = 20  # of a multistep solver, where DDIM takes 50
 
 # %% ../../nbs/model/04_pipeline.ipynb #0bd60762
-_MEANS = "class_means.safetensors"
+MEANS = "class_means.safetensors"
 
+# %% ../../nbs/model/04_pipeline.ipynb #16de802e
+MODEL_FILES = (ADAPTERS, EMBEDDING, BASE_WEIGHTS, MEANS, "config.json", "training.json")  # all that a saved model consists of
 
+# %% ../../nbs/model/04_pipeline.ipynb #f7556cff
 class DefectPipeline(DiffusionPipeline):
     "Generates images of defect classes."
 
@@ -190,13 +193,14 @@ class DefectPipeline(DiffusionPipeline):
         base_name: str | None = None,  # what load_base finds the base by; None is where the UNet was loaded from
         size: int | None = None,  # pixels on a side; None is the size the base was trained at
         means: torch.Tensor | None = None,  # (classes, channels, h, w) clean latents under each class's first noise; None is noise alone
+        mean_counts: list[int] | None = None,  # of how many photographs each is the mean; None is unknown
     ):
         super().__init__()
         self.register_modules(model=model, vae=vae, scheduler=scheduler)
         self.classes = [str(i) for i in range(model.config["num_classes"])] if classes is None else list(classes)
         if len(self.classes) != model.config["num_classes"]:
             raise InputError(f"{len(self.classes)} class names for a model of {model.config['num_classes']} classes")
-        self.base_name, self.means = base_name or base_name_of(model.unet), means
+        self.base_name, self.means, self.mean_counts = base_name or base_name_of(model.unet), means, mean_counts
         self.size, self.vae_scale_factor = size or native_size(model.unet, vae), pixels_per_latent(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._interrupt, self._guidance_scale, self._guidance_interval = False, 1.0, WHOLE
@@ -211,7 +215,7 @@ class DefectPipeline(DiffusionPipeline):
     @property
     def parameters(self) -> dict:
         "What, beside its components, makes the same pipeline again."
-        return dict(classes=self.classes, base_name=self.base_name, size=self.size, means=self.means)
+        return dict(classes=self.classes, base_name=self.base_name, size=self.size, means=self.means, mean_counts=self.mean_counts)
 
     @property
     def latent_shape(self) -> tuple:  # channels, height, width
@@ -250,7 +254,7 @@ class DefectPipeline(DiffusionPipeline):
     ) -> dict:  # for an image's provenance
         "What an image follows from, beside its class and its seed; what is as ever is not named."
         how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, scheduler=type(self.scheduler).__name__)
-        how |= dict(model=self.base_name, weights=self.weights())
+        how |= dict(model=path_to_name(self.base_name), weights=self.weights())
         how |= {} if tuple(guidance_interval) == WHOLE else dict(guidance_interval=list(guidance_interval))
         return how | ({} if self.dtype == torch.float32 else dict(dtype=str(self.dtype).removeprefix("torch.")))
 
@@ -399,9 +403,10 @@ class DefectPipeline(DiffusionPipeline):
         config = dict(base=self.base_name, classes=self.classes, size=self.size, unet=saved_config(self.model), scheduler=scheduler)
         write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if self.means is not None:
-            save_tensors({"means": self.means}, folder / _MEANS)
+            counts = {} if self.mean_counts is None else {"counts": torch.tensor(self.mean_counts)}
+            save_tensors({"means": self.means} | counts, folder / MEANS)
         else:
-            (folder / _MEANS).unlink(missing_ok=True)
+            (folder / MEANS).unlink(missing_ok=True)
         return folder
 
     @classmethod
@@ -441,16 +446,27 @@ def _load_model(folder, base, dtype, hub, parts):
     if unknown:
         raise InputError(f"from_pretrained takes no {', '.join(sorted(unknown))}")
     config = read_config(folder / "config.json")
-    found = _find_parts(base or config["base"], dtype, hub, parts)
+    found = _find_parts(base or _known_base(folder, config["base"], parts), dtype, hub, parts)
     try:
         model = ClassConditionedUNet.from_config(found.unet, config["unet"]).load_adapters(folder).eval()
     except TypeError as error:
         raise InputError(f"{folder / 'config.json'}: not a model's configuration ({error})") from error
     scheduler = parts.get("scheduler") or make_scheduler(config["scheduler"])
-    means = load_tensors(folder / _MEANS).get("means") if (folder / _MEANS).exists() else None
-    return dict(
-        model=model, vae=found.vae, scheduler=scheduler, classes=config["classes"], base_name=found.name, size=config["size"], means=means
-    )
+    means = load_tensors(folder / MEANS) if (folder / MEANS).exists() else {}
+    counts = means["counts"].tolist() if "counts" in means else None
+    own = dict(classes=config["classes"], base_name=found.name, size=config["size"], means=means.get("means"), mean_counts=counts)
+    return dict(model=model, vae=found.vae, scheduler=scheduler, **own)
+
+
+def _known_base(folder, name, given):
+    "The base that a model names. What was a folder elsewhere is not looked for in the current one. Raises InputError."
+    nowhere = name not in ("tiny", "sd15") and "/" not in name and not Path(name).is_absolute()
+    if (nowhere or (Path(name).is_absolute() and not Path(name).is_dir())) and not {"unet", "vae"} <= given.keys():
+        raise InputError(
+            f"{folder}: this model was trained on the base {name!r}, a folder that is not here; give the folder that holds it "
+            "(base=..., or --base), in diffusers' layout"
+        )
+    return name
 
 
 def _find_parts(name, dtype, hub, given):
@@ -520,8 +536,7 @@ def _fetch_model(repo_id, revision, local_files_only, cache_dir):
     "Download a trained model once, or find it in the Hub's cache."
     from huggingface_hub import snapshot_download
 
-    wanted = [ADAPTERS, EMBEDDING, BASE_WEIGHTS, _MEANS, "config.json", "training.json"]
-    how = dict(revision=revision, local_files_only=local_files_only, cache_dir=cache_dir, allow_patterns=wanted)
+    how = dict(revision=revision, local_files_only=local_files_only, cache_dir=cache_dir, allow_patterns=list(MODEL_FILES))
     try:
         folder = Path(snapshot_download(repo_id, **how))
     except Exception as error:  # several families: network, missing or private repository, empty cache
@@ -539,14 +554,22 @@ def read_config(
     path: Path,  # config.json of a trained model
 ) -> dict:
     "Read a model's configuration."
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"base", "classes", "size", "unet", "scheduler"} - config.keys()
-    except (ValueError, AttributeError, OSError) as error:
-        raise InputError(f"{path}: not a model's configuration ({error})") from error
+    config = parse_json(read_text(path), path)
+    missing = {"base", "classes", "size", "unet", "scheduler"} - config.keys()
     if missing:
         raise InputError(f"{path}: not a model's configuration, {', '.join(sorted(missing))} missing")
+    _check_kinds(path, config, base=str, classes=list, size=int, unet=dict, scheduler=dict)
+    if not all(isinstance(name, str) for name in config["classes"]):
+        raise InputError(f"{path}: not a model's configuration, its classes are {config['classes']!r}; they are names")
     return config
+
+
+def _check_kinds(path, config, **kinds):
+    wrong = [name for name, kind in kinds.items() if not isinstance(config[name], kind)]
+    if wrong:
+        raise InputError(
+            f"{path}: not a model's configuration, {wrong[0]} is {config[wrong[0]]!r}; write it again, or copy the whole model"
+        )
 
 # %% ../../nbs/model/04_pipeline.ipynb #7f3e0002
 def read_training(
@@ -555,11 +578,8 @@ def read_training(
     "What a model was trained with."
     for path in (model / "training.json", model.parent / "config.json"):
         if path.is_file() and (path.parent == model or model.name == "model"):
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise InputError(f"{path}: not a configuration ({error})") from None
-            if not isinstance(found, dict) or not {"phases", "rank", "alpha", "tokens"} <= found.keys():
+            found = parse_json(read_text(path), path)
+            if not {"phases", "rank", "alpha", "tokens"} <= found.keys():
                 raise InputError(f"{path}: not a run's configuration; use the folder model alone, or mend it")
             return found
     return {}

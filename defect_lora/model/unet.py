@@ -6,6 +6,7 @@
 __all__ = ['ClassEmbedding', 'ClassConditionedUNet', 'condition_on_classes']
 
 # %% ../../nbs/model/03_unet.ipynb #12af27a2
+import inspect
 import json
 import tempfile
 from contextlib import contextmanager, nullcontext
@@ -324,6 +325,12 @@ class ClassConditionedUNet(nn.Module):
     def embedding_weight(self) -> torch.Tensor:
         "The class embedding's table as (num_classes, tokens, dim), sharing its memory."
         return self.embedding.table.weight.detach().view(-1, self.embedding.tokens, self.embedding.dim)
+
+# %% ../../nbs/model/03_unet.ipynb #168dc0bf
+def saved_fields() -> set:
+    "The names that a saved configuration may have."
+    names = set(inspect.signature(ClassConditionedUNet).parameters) - {"unet"}
+    return names | {"condition_dropout"}
 
 # %% ../../nbs/model/03_unet.ipynb #006afe4a
 def saved_config(model: ClassConditionedUNet) -> dict:  # what ClassConditionedUNet.from_config takes

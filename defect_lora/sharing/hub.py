@@ -7,26 +7,82 @@ __all__ = []
 
 # %% ../../nbs/sharing/01_hub.ipynb #58ce3568
 import json
+import re
 import shutil
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
-from ..data.files import InputError, replace_folder
+from ..data.files import InputError, path_to_name, replace_folder
 from ..data.images import image_grid, open_image, peek_provenance, save_image
-from ..data.layouts import labelled_images
+from ..data.layouts import read_manifest
 from ..evaluation.report import load_report, markdown_table, total_rows
-from ..model.base import SD15
-from ..model.pipeline import find_model, read_config, read_training
-from ..model.unet import ADAPTERS, EMBEDDING, load_tensors
-from ..training.config import current_names
+from ..model.base import SD15, make_scheduler
+from ..model.pipeline import MEANS, MODEL_FILES, find_model, read_config, read_training
+from ..model.unet import ADAPTERS, EMBEDDING, load_tensors, save_tensors, saved_fields
+from ..training.config import TrainConfig, current_names
 
 # %% ../../nbs/sharing/01_hub.ipynb #dde7b9d3
-_PRIVATE = ("data", "backup", "tracker")  # fields of the configuration that speak of this machine
+_PRIVATE = ("data", "data_places", "backup", "tracker")  # fields of the configuration that speak of this machine
 
 
 def _shareable_training(model):
     "How the model in a folder was trained, without what speaks of this machine; empty where nothing is known."
-    return {key: value for key, value in current_names(read_training(model)).items() if key not in _PRIVATE}
+    found = current_names(read_training(model))
+    known = {item.name: found[item.name] for item in fields(TrainConfig) if item.name in found and item.name not in _PRIVATE}
+    known |= dict(base=read_config(model / "config.json")["base"]) if known and (model / "config.json").is_file() else {}
+    return _without_paths(known)
+
+
+_CONFIG = ("base", "classes", "size", "unet", "scheduler")
+
+
+def _shareable_config(model):
+    "The configuration of the model in a folder: what is needed to load it, without paths."
+    found = read_config(model / "config.json")
+    unet = {name: value for name, value in found["unet"].items() if name in saved_fields()}
+    scheduler = json.loads(make_scheduler(found["scheduler"]).to_json_string())
+    return _without_paths({name: found[name] for name in _CONFIG} | dict(unet=unet, scheduler=scheduler))
+
+
+def _without_paths(value):
+    "What JSON can hold, with names instead of paths on this machine; a sentence loses the folders in it."
+    if isinstance(value, dict):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(item) for item in value]
+    return (
+        re.sub(r"(?<![\w.:/\\])(?:[A-Za-z]:|~|\.\.?)?(?:[/\\][^\s/\\]+)+[/\\]?", lambda found: path_to_name(found[0]), path_to_name(value))
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _write_tensors(source, target):
+    "A file of tensors as it is, but for paths in its head."
+    head = _read_head(source)
+    kept = {key: _in_text(head[key]) for key in ("format", "classes", "meta", "lora_adapter_metadata") if key in head}
+    if kept == head:
+        shutil.copyfile(source, target)
+    else:
+        save_tensors(load_tensors(source), target, kept or None)
+
+
+def _read_head(path):
+    from safetensors import safe_open
+
+    load_tensors(path)  # says in a line if it is damaged
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def _in_text(text):
+    "The same of a value in a head: JSON as text, or a word."
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return _without_paths(text)
+    return text if _without_paths(found) == found else json.dumps(_without_paths(found))
 
 
 def _count_parameters(model):
@@ -81,16 +137,16 @@ _LIMITS = (
 )
 
 
-def _card_text(model, repo_id, report=None, data_licence=None, picture=False):
+def _card_text(model, repo_id, report=None, data_licence=None, picture=False, means=True):
     "The card of the model in a folder, in Markdown."
-    config, training, counts = read_config(model / "config.json"), _shareable_training(model), _count_parameters(model)
+    config, training, counts = _shareable_config(model), _shareable_training(model), _count_parameters(model)
     parts = [f"# {repo_id.rpartition('/')[2]}", _about(config)]
     parts += ["![Generated images, a column for each class](samples.png)"] if picture else []
     parts += [
         "## Use",
         _use(repo_id, training),
         "## Training",
-        _training_words(training, counts),
+        _training_words(training, counts, means),
         "## How good",
         _figures(report),
         "## Limits",
@@ -127,13 +183,14 @@ def _use(repo_id, training):
     )
 
 
-def _training_words(training, counts):
+def _training_words(training, counts, means=True):
     numbers = f"{counts['adapters']:,} numbers in adapters and {counts['embedding']:,} in the class embedding were learned."
     if not training:
         return numbers
     phases = "; ".join(f"{phase['name']}: {phase['epochs']} epochs at a learning rate of {phase['lr']:g}" for phase in training["phases"])
     begins = " Sampling begins with the mean of each class's photographs: the model holds these means."
-    means = begins if training.get("init_latents") == "mean" else ""
+    left_out = " In training, sampling began with the mean of each class's photographs; these means were not published."
+    means = (begins if means else left_out) if training.get("init_latents") == "mean" else ""
     few = f"{training['per_class']} images of each class" if training.get("per_class") else "all images of each class"
     vectors = f"{training['tokens']} vector{'s' * (training['tokens'] > 1)} for each class"
     lora = f"LoRA of rank {training['rank']} and alpha {training['alpha']}, {vectors}."
@@ -150,21 +207,41 @@ def _figures(report):
         f"Measured on {report.n_fake} generated images against {report.n_real} real ones, with {report.features} features; "
         '95 % intervals. "Real against real" is what real images reach among themselves.'
     )
-    notes = "\n".join(f"- {note}" for note in report.notes)
+    notes = "\n".join(f"- {_without_paths(note)}" for note in report.notes)
     return f"**{report.verdict}**\n\n{words}\n\n{markdown_table(total_rows(report))}\n\n{notes}".rstrip()
 
 # %% ../../nbs/sharing/01_hub.ipynb #ac4ad934
-def _sample_grid(generated, classes, rows=3):
+def _sample_grid(generated, classes, count=3):
     "A few generated images, a column for each class. Raises InputError for photographs, and for images of other classes."
-    paths, names = labelled_images(generated)
-    for path, name in zip(paths, names):
-        if "weights" not in (peek_provenance(path) or {}) or name not in classes:
-            raise InputError(
-                f"{path} was not generated by this package, or is of no class of this model; only generated images are published"
-            )
+    rows = _generated_rows(Path(generated), classes)
+    paths, names = [Path(generated) / row["file"] for row in rows], [row["class_name"] for row in rows]
     by_class = {name: [path for path, of in zip(paths, names) if of == name] for name in sorted(set(names))}
-    images = [open_image(of[row]) if row < len(of) else None for row in range(rows) for of in by_class.values()]
-    return image_grid(images, len(by_class), labels=list(by_class) * rows, cell=128)
+    images = [open_image(of[row]) if row < len(of) else None for row in range(count) for of in by_class.values()]
+    return image_grid(images, len(by_class), labels=list(by_class) * count, cell=128)
+
+
+_PHOTOGRAPH = {"mask", "mask_value", "painted", "good", "good_sha256"}  # of a pair: beside its defect it is a photograph
+
+
+def _generated_rows(folder, classes):
+    "The rows of the whole images that a set's manifest names and that are there. Raises InputError for anything else."
+    rows = read_manifest(folder)
+    if rows is None or any("shard" in row for row in rows):
+        raise InputError(f"{folder} is no set of generated images in loose files with a manifest.jsonl; generate one to show")
+    found = [row for row in rows if "file" in row and (folder / row["file"]).is_file()]
+    for row in found:
+        made = peek_provenance(folder / row["file"]) or {}
+        if _PHOTOGRAPH & {*made, *row}:
+            raise InputError(
+                f"{folder / row['file']} is a photograph with a painted defect; photographs are not published: show whole images"
+            )
+        if "weights" not in made or made["weights"] != row.get("weights") or made.get("class_name") != row["class_name"]:
+            raise InputError(f"{folder / row['file']} was not generated by this package; only generated images are published")
+        if row["class_name"] not in classes:
+            raise InputError(f"{folder / row['file']} is of no class of this model; show images that it generated")
+    if not found:
+        raise InputError(f"{folder} holds none of the images that its manifest.jsonl names; generate some to show")
+    return found
 
 # %% ../../nbs/sharing/01_hub.ipynb #40331edf
 def write_publication(
@@ -174,26 +251,48 @@ def write_publication(
     report: str | Path | None = None,  # folder of the report
     generated: str | Path | None = None,  # folder of generated images; three of each class are shown
     data_licence: str | None = None,  # a sentence on the training photographs
+    without_means: bool = False,  # leave out the classes' mean photographs, where the model begins with them
 ) -> Path:  # out
     "Write what would be published: model, training.json, the card, and samples.png if generated images are named. Raises InputError."
     _check_repo(repo_id)
     model, found, out = find_model(run), load_report(report) if report else None, Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not empty; nothing is replaced: choose another folder")
-    config = read_config(model / "config.json")
+    config, leave_out = _shareable_config(model), {"config.json", "training.json"} | ({MEANS} if without_means else set())
+    if MEANS not in leave_out:
+        _check_means(model, config["classes"])
     grid = _sample_grid(generated, config["classes"]) if generated else None
-    head, text = _card_head(config, repo_id, found), _card_text(model, repo_id, found, data_licence, grid is not None)
+    head, text = _card_head(config, repo_id, found), _card_text(model, repo_id, found, data_licence, grid is not None, not without_means)
 
     def fill(part):
-        for path in sorted(model.glob("*")):
-            if path.suffix in (".safetensors", ".json"):
-                shutil.copyfile(path, part / path.name)
-        (part / "training.json").write_text(json.dumps(_shareable_training(model), indent=2) + "\n", encoding="utf-8")
+        for name in MODEL_FILES:
+            if (model / name).is_file() and name not in leave_out:
+                _write_tensors(model / name, part / name)
+        for name, values in (("config.json", config), ("training.json", _shareable_training(model))):
+            (part / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         (part / "README.md").write_text(f"---\n{head.to_yaml()}\n---\n\n{text}", encoding="utf-8")
         if grid is not None:
             save_image(grid, part / "samples.png")
 
     return replace_folder(out, fill)
+
+
+_FEW = 5  # photographs: the mean of fewer shows them
+
+
+def _check_means(model, classes):
+    "Refuse means that decode to photographs."
+    if not (model / MEANS).is_file():
+        return
+    found = load_tensors(model / MEANS)
+    counts = found["counts"].tolist() if "counts" in found else [0] * len(classes)
+    fewest = min(range(len(counts)), key=counts.__getitem__)
+    if counts[fewest] < _FEW:
+        of = f"of {counts[fewest]}" if "counts" in found else "of an unknown number of"
+        raise InputError(
+            f"{model / MEANS}: the mean of class {classes[fewest]!r} is {of} photographs and may show them; publish --without-means, "
+            f"or train with {_FEW} different photographs of each class, or from noise (--init-latents noise)"
+        )
 
 
 def _check_repo(repo_id):
@@ -216,13 +315,14 @@ def push_to_hub(
     data_licence: str | None = None,  # a sentence on the training photographs
     private: bool = True,  # of a new repository; an existing one stays as it is
     token: str | None = None,  # None is the one that `hf auth login` keeps
+    without_means: bool = False,  # leave out the classes' mean photographs
 ) -> str:  # address of the commit
     "Upload a model with its card. Raises InputError of one line where the Hub refuses or cannot be reached; nothing on this disk changes."
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        ready = write_publication(run, Path(folder) / "model", repo_id, report, generated, data_licence)
+        ready = write_publication(run, Path(folder) / "model", repo_id, report, generated, data_licence, without_means)
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)
             commit = api.upload_folder(repo_id=repo_id, folder_path=ready, commit_message="A model, its recipe and its card")

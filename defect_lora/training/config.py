@@ -8,11 +8,13 @@ __all__ = ['OLD_NAMES', 'Phase', 'format_phases', 'scale_phases', 'document_phas
 # %% ../../nbs/training/00_config.ipynb #47f0bf73
 import json
 import math
+import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
-from ..data.files import InputError, write_atomically
+from ..data.files import InputError, parse_json, read_text, write_atomically
 from ..model.scopes import SCOPES
 
 # %% ../../nbs/training/00_config.ipynb #5722426b
@@ -174,6 +176,7 @@ class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions,
     "Every setting of a training run; the defaults are the document's."
 
     recipe: str = "document"  # the recipe this configuration started from
+    data_places: list[str] = field(default_factory=list)  # where `data` was when the run began: from the root, and from the run
 
     def __post_init__(self):
         self.phases = [phase if isinstance(phase, Phase) else Phase(**phase) for phase in self.phases]
@@ -217,8 +220,12 @@ class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions,
     ) -> "TrainConfig":
         "Read what `save` has written, in this version or an earlier one."
         try:
-            return cls(**current_names(json.loads(Path(path).read_text())))
-        except (OSError, TypeError, json.JSONDecodeError) as error:
+            found = cls(**current_names(parse_json(read_text(path), path)))
+            _require(found, "data", lambda data: isinstance(data, str), "the folder of a data set")
+            return found
+        except InputError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path} is not a configuration of this version: {error}") from None
 
 # %% ../../nbs/training/00_config.ipynb #ab4bd9fc
@@ -240,6 +247,7 @@ def _check(config):
     for names, right, wanted in _LIMITS:
         for name in names.split():
             _require(config, name, right, wanted)
+    _require(config, "data_places", lambda places: all(isinstance(place, str) for place in places), "a list of folders")
     for item in fields(config):
         if get_origin(item.type) is Literal:
             *most, last = choices = get_args(item.type)
@@ -276,10 +284,44 @@ def _tuned(base):
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base that returns the fields it changes
 
+# %% ../../nbs/training/00_config.ipynb #bd903109
+def note_data_places(
+    config: "TrainConfig",
+    run: Path,  # the run folder
+) -> "TrainConfig":
+    "The configuration with the places of its data, seen from the folder that the process was started in."
+    if not config.data:
+        return config
+    place = Path(config.data).expanduser().resolve()
+    with suppress(ValueError):  # another drive
+        return replace(config, data_places=[str(place), os.path.relpath(place, Path(run).resolve())])
+    return replace(config, data_places=[str(place)])
+
+# %% ../../nbs/training/00_config.ipynb #1cf60b65
+def find_data(
+    config: "TrainConfig",  # of the run
+    run: Path,  # the run folder, where it is now
+) -> Path:
+    "The folder of the photographs that a run was trained on. Raises InputError."
+    run, given = Path(run).resolve(), Path(config.data).expanduser()
+    if not config.data:
+        raise InputError(f"{run} was trained on photographs in memory, which no folder holds")
+    if config.data_places:
+        places = [run / place for place in config.data_places]
+    else:  # of an earlier version: some folder that the run lies in was the current one
+        places = [given] if given.is_absolute() else [parent / given for parent in run.parents]
+    places = [Path(os.path.normpath(place)) for place in places]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        looked = " or ".join(map(str, places[:2]))
+        raise InputError(f"{run} was trained on {config.data}, which is not there any more (looked for {looked})")
+    return found
+
 # %% ../../nbs/training/00_config.ipynb #50a224e3
 _OBSERVING = (
     "data sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "
-    "guidance_scale checkpointing_steps checkpoints_total_limit backup tracker recipe"
+    "guidance_scale checkpointing_steps checkpoints_total_limit backup tracker recipe "
+    "data_places"
 ).split()
 
 

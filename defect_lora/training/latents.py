@@ -93,6 +93,20 @@ class _Moments:
         own = [self.class_labels == label for label in range(count)]
         return torch.stack([means[mine if mine.any() else ...].mean(0) for mine in own])
 
+    def distinct(
+        self,
+        count: int,  # of classes
+    ) -> list[int]:
+        "How many different photographs each class's mean is of; a copy, a flipped one, or one saved anew counts once."
+        alike = 0.02 * self.mean.std()  # of a latent, on average
+        counts = []
+        for label in range(count):
+            mine = self.class_labels == label
+            seen = self.mean[mine if mine.any() else ...].flatten(2)
+            gap = torch.minimum(torch.cdist(seen[:, 0], seen[:, 0]), torch.cdist(seen[:, 0], seen[:, 1])) / seen.shape[2] ** 0.5
+            counts.append(int((~(gap < alike).tril(-1).any(1)).sum()))
+        return counts
+
     def take(
         self,
         indexes: torch.Tensor,  # (count,)
@@ -309,6 +323,11 @@ class LatentDataset:
         "The mean of each class's images."
         self.prepare()
         return scale_latents(self.moments.class_means(len(self.classes), self.config.flip), self.vae_config)
+
+    def mean_counts(self) -> list[int]:
+        "How many different photographs each class's mean is of."
+        self.prepare()
+        return self.moments.distinct(len(self.classes))
 
     def held_out_images(self):
         "The first images of each class that training does not see, up to `held_out_per_class`; often none."

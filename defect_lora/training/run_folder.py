@@ -22,7 +22,7 @@ from defect_lora.data.files import InputError, file_sha256, replace_folder, writ
 from defect_lora.training.backup import Backup, restore_run
 from defect_lora.training.checkpoints import disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, save_checkpoint, step_of
 from defect_lora.training.checkpoints import sweep
-from defect_lora.training.config import TrainConfig, current_names, differences
+from defect_lora.training.config import TrainConfig, current_names, differences, find_data, note_data_places
 from defect_lora.training.metrics import MetricsReader, as_lines, best_of, losses, read_metrics, save_curves, write_metrics
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class RunFolder:
                 f"no checkpoint in {self.checkpoints} is whole (they are set aside there: {names}); "
                 "to begin anew take another folder, or remove this one"
             )
-        self.config.save(self.path / "config.json")
+        note_data_places(self.config, self.path).save(self.path / "config.json")
         if self.config.tracker and not self.accelerator.trackers:
             values = {name: value if isinstance(value, (int, float)) else str(value) for name, value in asdict(self.config).items()}
             self.accelerator.init_trackers("defect-lora", values)
@@ -280,7 +280,7 @@ def trained_images(run: Path) -> TrainedImages:
     "The images that a run learned from. Raises InputError where its list or its configuration is damaged."
     run = Path(run)
     config = TrainConfig.load(run / "config.json") if any((run / name).is_dir() for name in ("checkpoints", "model")) else None
-    found = _photographs_of(config) if config and config.data else []
+    found = _photographs_of(config, run) if config and config.data else []
     listed = _read_list(run / "images.json")
     digests = {digest for _, _, digest in listed} or {digest for digest, *_ in found}
     names = [name for name, *_ in listed] or [name for *_, name in found]
@@ -289,10 +289,10 @@ def trained_images(run: Path) -> TrainedImages:
     return TrainedImages(digests, most, [path for _, path, _ in mine], [name for *_, name in mine])
 
 
-def _photographs_of(config):
+def _photographs_of(config, run):
     "Digest, path and class name of those that are there."
     with contextlib.suppress(InputError):  # another place, or another data set by now
-        dataset = DefectSpectrumDataset(config.data, category=config.category, per_class=config.per_class)
+        dataset = DefectSpectrumDataset(find_data(config, run), category=config.category, per_class=config.per_class)
         return [(file_sha256(s.path), s.path, dataset.classes[s.label]) for s in dataset.samples]
     return []
 

@@ -101,8 +101,8 @@ class Trainer:
 
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
-        means = None if self.config.init_latents == "noise" else self.data.class_means()
-        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.data.classes, self.base.name, self.size, means)
+        means = {} if self.config.init_latents == "noise" else dict(means=self.data.class_means(), mean_counts=self.data.mean_counts())
+        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.data.classes, self.base.name, self.size, **means)
 
     def fit(
         self,
