@@ -28,6 +28,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from defect_lora.training import checkpoints
+from defect_lora.training.backup import list_copies
 from defect_lora.data.cables import write_cables
 from defect_lora.training.config import TrainConfig, document_phases
 from defect_lora.training.metrics import losses, read_metrics, validations
@@ -131,7 +132,7 @@ def disturbed(folder, name, chance, most, seconds, operations):
 def differences(run, other):
     "What is not equal in two finished runs."
     found = []
-    last = [checkpoints.list_checkpoints(place / "checkpoints")[-1] for place in (run, other)]
+    last = [(checkpoints.list_checkpoints(place / "checkpoints") or [path for _, path in list_copies(place)])[-1] for place in (run, other)]
     for name in ("model.safetensors", "optimizer.safetensors"):
         mine, theirs = (load_file(place / name) for place in last)
         found += [

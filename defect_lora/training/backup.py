@@ -6,69 +6,90 @@
 __all__ = []
 
 # %% ../../nbs/training/04_backup.ipynb #8e47d253
+import contextlib
+import json
 import logging
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from defect_lora.data.files import replace_folder, whole_file
-from defect_lora.training.checkpoints import COMPLETE, is_whole, list_checkpoints, remove_folder, step_of
+from defect_lora.training.checkpoints import COMPLETE, is_whole, list_checkpoints, step_of
 
 log = logging.getLogger(__name__)
 
 # %% ../../nbs/training/04_backup.ipynb #a10d1a44
+_SLOTS = ("slot_a", "slot_b")
+
+
+def list_copies(
+    folder: Path,  # a backup
+) -> list:  # of (step, folder), the oldest first
+    "The whole checkpoints of a backup."
+    slots = [Path(folder) / "checkpoints" / name for name in _SLOTS]
+    found = [*slots, *list_checkpoints(Path(folder) / "checkpoints")]  # earlier backups have a folder for each step
+    return sorted((_step_in(path), path) for path in found if is_whole(path))
+
+
+def _step_in(checkpoint):
+    return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["step"]
+
+# %% ../../nbs/training/04_backup.ipynb #fcd20c31
+def _copy_newest(run, folder):
+    "Write the newest whole checkpoint of a run over the older slot of a backup; its marker, None where there is nothing to copy."
+    newest = next((path for path in reversed(list_checkpoints(run / "checkpoints")) if is_whole(path)), None)
+    copies = list_copies(folder)
+    if newest is None or any((path / COMPLETE).read_bytes() == (newest / COMPLETE).read_bytes() for _, path in copies):
+        return
+    whole = [path.name for _, path in copies if path.name in _SLOTS]
+    slot = next((name for name in _SLOTS if name not in whole), whole[0] if whole else _SLOTS[0])
+    _overwrite(newest, folder / "checkpoints" / slot)
+
+
+def _overwrite(checkpoint, slot):
+    "Write a checkpoint over another one."
+    slot.mkdir(parents=True, exist_ok=True)
+    (slot / COMPLETE).write_bytes(b"")
+    for path in sorted(checkpoint.iterdir(), key=lambda path: path.name == COMPLETE):  # the marker is the last
+        _copy_over(path, slot / path.name)
+    for path in [path for path in slot.iterdir() if not (checkpoint / path.name).exists()]:
+        path.unlink()  # hardly ever: all of a run's checkpoints have the same files
+
+
+def _copy_over(path, target):
+    with open(path, "rb") as source, open(target, "wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
+
+# %% ../../nbs/training/04_backup.ipynb #3d6ecc5e
 def _copy_run(
     run: Path,
     folder: Path,  # the copy
-    copied: dict,  # path -> (size, time) of what has been copied, a checkpoint's of its marker; is brought up to date
+    copied: dict,  # path -> (size, time) of what has been copied; is brought up to date
 ) -> None:
-    "Copy what is new; then drop the checkpoints that the run has dropped, but none that is newer than all that were copied."
+    "Copy what is new."
     run, folder = Path(run), Path(folder)
     folder.mkdir(exist_ok=True)
-    newest = 0
-    for path in reversed(list_checkpoints(run / "checkpoints")):
-        target = folder / "checkpoints" / path.name
-        if _once(copied, path / COMPLETE, target, lambda path=path: _copy_checkpoint(path, folder / "checkpoints")):
-            newest = max(newest, step_of(path))
+    with contextlib.suppress(FileNotFoundError):  # a checkpoint that the run has dropped in the meantime
+        _copy_newest(run, folder)
+    folder.stat()  # it is the second folder that is not there
     for path in _loose_files(run):
-        target = folder / path.relative_to(run)
-        _once(copied, path, target, lambda path=path, target=target: _copy(path, target))
-    kept = [path.name for path in list_checkpoints(run / "checkpoints")]
-    for old in list_checkpoints(folder / "checkpoints"):
-        if old.name not in kept and step_of(old) < newest:
-            remove_folder(old)
+        _once(copied, path, folder / path.relative_to(run))
 
-# %% ../../nbs/training/04_backup.ipynb #3d6ecc5e
-def _once(copied, path, target, copy):
-    "Copy what has changed since it was last copied, or is not there; is it there now?"
+
+def _once(copied, path, target):
+    "Copy a file that has changed since it was last copied, or is not there."
     try:
         now = path.stat()
-        if copied.get(path) == (now.st_size, now.st_mtime_ns) and target.exists():
-            return True
-        done = copy()
+        if copied.get(path) != (now.st_size, now.st_mtime_ns) or not target.exists():
+            _copy(path, target)
+        copied[path] = now.st_size, now.st_mtime_ns
     except FileNotFoundError:
         if path.exists():
             raise  # it is the second folder that is not there
-        return False  # dropped or replaced in the meantime
-    if done is not False:
-        copied[path] = now.st_size, now.st_mtime_ns
-    return done is not False
-
-
-def _copy_checkpoint(
-    path: Path,  # a checkpoint
-    folder: Path,  # of checkpoints, in another place
-) -> bool:  # is it there now, whole?
-    "Copy a whole checkpoint, whole or not at all."
-    target = Path(folder) / path.name
-    if is_whole(target) and (target / COMPLETE).read_bytes() == (path / COMPLETE).read_bytes():
-        return True
-    if not is_whole(path):
-        return False
-    files = sorted(path.iterdir(), key=lambda file: file.name == COMPLETE)  # the marker is the last
-    replace_folder(target, lambda part: [_copy(file, part / file.name) for file in files])
-    return is_whole(target)
 
 # %% ../../nbs/training/04_backup.ipynb #03ec029f
 def _loose_files(run):
@@ -93,9 +114,10 @@ class Backup:
         self,
         run: Path,
         folder: Path,  # the copy; the folder that it lies in must be there, or a Drive that is not mounted becomes a folder on this disk
+        every: float = 0.0,  # seconds between two copies at least
         retry: float = 30.0,  # seconds between attempts after one has failed
     ):
-        self.run, self.folder, self.retry = Path(run), Path(folder), retry
+        self.run, self.folder, self.every, self.retry = Path(run), Path(folder), every, retry
         self.trouble, self.wanted, self.closing, self.copied = None, threading.Event(), False, {}
         self.thread = threading.Thread(target=self._work, daemon=True, name="backup")
         self.thread.start()
@@ -105,7 +127,7 @@ class Backup:
         _copy_run(self.run, self.folder, self.copied)
 
     def request(self) -> None:
-        "Copy soon what is new; returns at once."
+        "Copy what is new as soon as it is time; returns at once."
         self.wanted.set()
 
     def close(
@@ -121,12 +143,15 @@ class Backup:
             log.warning("the backup %s is not complete (%s); the run itself is in %s", self.folder, reason, self.run)
 
     def _work(self):
-        last = False
+        last, due = False, 0.0
         while not last:
             self.wanted.wait(self.retry if self.trouble else None)
+            while not self.closing and time.monotonic() < due:
+                time.sleep(0.05)
             self.wanted.clear()
             last = self.closing
             self._attempt()
+            due = time.monotonic() + self.every
 
     def _attempt(self):
         try:
@@ -148,12 +173,13 @@ def restore_run(
     "Bring back the backup's whole checkpoints and pictures where it is further than the run; the rows are in the checkpoint."
     folder, run = Path(folder), Path(run)
     here = max((step_of(path) for path in list_checkpoints(run / "checkpoints") if is_whole(path)), default=-1)
-    newer = [path for path in list_checkpoints(folder / "checkpoints") if step_of(path) > here and is_whole(path)]
+    newer = [(step, path) for step, path in list_copies(folder) if step > here]
     if not newer:
         return False
     for path in _loose_files(folder):
         if path.name not in ("metrics.jsonl", "config.json"):
             _copy(path, run / path.relative_to(folder))
-    for path in newer:  # last: until then the backup is further
-        _copy_checkpoint(path, run / "checkpoints")
+    for step, path in newer:  # last: until then the backup is further
+        target = run / "checkpoints" / f"step_{step:07d}"
+        replace_folder(target, lambda part, path=path: [_copy(file, part / file.name) for file in path.iterdir()])
     return True
