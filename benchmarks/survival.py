@@ -47,6 +47,7 @@ def make_config(folder, backup):
         phases=[replace(phase, epochs=2, lr=1e-3) for phase in document_phases()],
         guidance_scale=2.0,
         backup=str(backup),
+        backup_every=0,
         **few,
         **often,
         **batch,

@@ -169,6 +169,7 @@ class SavingOptions:
     checkpointing_steps: int = 50  # optimizer steps between checkpoints
     checkpoints_total_limit: int = 2  # the newest are kept, and the best
     backup: str | None = None  # second folder, such as one on a mounted Drive, that gets a copy of finished checkpoints and samples
+    backup_every: float = 5.0  # minutes between two copies at least; what is left is copied at the end
 
 # %% ../../nbs/training/00_config.ipynb #beb58ee3
 @dataclass
@@ -233,7 +234,7 @@ _LIMITS = (  # fields; what their values must be; the same in words
     ("rank tokens batch_size gradient_accumulation_steps samples_per_class evaluate_per_class", lambda value: value >= 1, "at least 1"),
     ("num_inference_steps checkpointing_steps checkpoints_total_limit mask_weight", lambda value: value >= 1, "at least 1"),
     ("alpha weight_decay embedding_lr_scale warmup_steps", lambda value: value >= 0, "0 or more"),
-    ("sample_every evaluate_every held_out_per_class patience", lambda value: value >= 0, "0 or more"),
+    ("sample_every evaluate_every held_out_per_class patience backup_every", lambda value: value >= 0, "0 or more"),
     ("dropout conditioning_dropout decay_from", lambda value: 0 <= value < 1, "from 0 to below 1"),
     ("per_class", lambda value: value is None or value >= 1, "at least 1, or none for all"),
     ("size", lambda value: value is None or (value >= 32 and value % 8 == 0), "a multiple of 8, at least 32"),
@@ -320,7 +321,7 @@ def find_data(
 # %% ../../nbs/training/00_config.ipynb #50a224e3
 _OBSERVING = (
     "data sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "
-    "guidance_scale checkpointing_steps checkpoints_total_limit backup tracker recipe "
+    "guidance_scale checkpointing_steps checkpoints_total_limit backup backup_every tracker recipe "
     "data_places"
 ).split()
 

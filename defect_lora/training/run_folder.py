@@ -71,7 +71,7 @@ class RunFolder:
         damaged = quarantine(self.checkpoints)
         if self.config.backup and self.backup is None:
             self._bring_back(Path(self.config.backup))
-            self.backup = Backup(self.path, self.config.backup)
+            self.backup = Backup(self.path, self.config.backup, every=60 * self.config.backup_every)
         if damaged and not list_checkpoints(self.checkpoints):
             names = ", ".join(path.name for path in damaged)
             raise InputError(
