@@ -56,25 +56,85 @@ def kernel_distance(
     labels_a, labels_b = (torch.zeros(len(x), dtype=torch.long) if ids is None else ids for x, ids in ((a, labels_a), (b, labels_b)))
     generator, rounds = torch.Generator().manual_seed(seed), math.ceil(max(len(a), len(b)) / subset)
     parts = [(_subset(len(a), subset, generator), _subset(len(b), subset, generator)) for _ in range(rounds)]
-    return sum(_unbiased_mmd(a[i], b[j], labels_a[i], labels_b[j]) for i, j in parts) / rounds
+    return sum(float(_mmd(*_pooled(a[i], b[j], labels_a[i], labels_b[j]))[0]) for i, j in parts) / rounds
 
 
-def _unbiased_mmd(a, b, labels_a, labels_b):
-    return float(_within(_kernel(a, a), labels_a) + _within(_kernel(b, b), labels_b) - 2 * _kernel(a, b).mean())
+def _pooled(a, b, labels_a, labels_b):  # (N, N) kernel, (N,) class ids, (1, N) whether an image is of the first set
+    "Two sets as one, of which the kernel is computed once."
+    both = torch.cat([a, b])
+    return _kernel(both, both), torch.cat([labels_a, labels_b]), (torch.arange(len(both)) < len(a))[None]
 
 
 def _kernel(x, y):
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def _within(k, labels):
-    "Mean over pairs of different images, those of one class weighted up for the pairs of an image with itself that are left out."
-    counts = labels.bincount().double()
-    if counts[counts > 0].min() < 2:
-        labels, counts = torch.zeros_like(labels), torch.tensor([len(labels)], dtype=torch.float64)
-    same = labels[:, None] == labels
-    weights = torch.where(same, (counts / (counts - 1).clamp_min(1))[labels][:, None], 1.0).fill_diagonal_(0)
-    return (weights * k).sum() / len(k) ** 2
+def _mmd(kernel, labels, first):  # (N, N), (N,) class ids, (B, N) bool, each row with as many of each class -> (B,)
+    "Squared distance of the images that are first from the others, for each way to divide them."
+    share, *counts = _shares(labels, first[0])
+    weights = [side * (share / count.clamp_min(1))[labels] for side, count in zip((first.double(), (~first).double()), counts)]
+    difference = weights[0] - weights[1]
+    found = ((difference @ kernel) * difference).sum(1)  # with the pairs of an image with itself, which are taken out below
+    for c in share.nonzero()[:, 0].tolist():
+        found += _without_itself(kernel, labels == c, [w[:, labels == c] for w in weights], [float(count[c]) for count in counts])
+    return found
+
+
+def _shares(labels, first):  # (C,) weight of each class, and its images in the first set and in the other
+    "A class weighs the same in both sets: the smaller of its two shares."
+    counts = [labels[side].bincount(minlength=int(labels.max()) + 1).double() for side in (first, ~first)]
+    share = torch.minimum(*(count / count.sum() for count in counts))
+    return share / share.sum().clamp_min(1e-12), *counts
+
+
+def _without_itself(kernel, chosen, weights, counts):
+    "What is to be added for the pairs of one class, so that no image is paired with itself; without a pair on either side all of them go."
+    kernel = kernel[chosen][:, chosen]
+    if min(counts) < 2:
+        difference = weights[0] - weights[1]
+        return -((difference @ kernel) * difference).sum(1)
+    sums = [((w @ kernel) * w).sum(1) for w in weights]
+    own = [(w * w) @ kernel.diagonal() for w in weights]
+    return sum((total - same) * n / (n - 1) - total for total, same, n in zip(sums, own, counts))
+
+# %% ../../nbs/evaluation/01_distances.ipynb #7e35bf8e
+TOLD_APART = 0.01  # a smaller p-value says that two sets differ
+
+
+def permutation_test(
+    real: torch.Tensor,  # (n, d) features, no image twice
+    fake: torch.Tensor,  # (m, d)
+    real_labels: torch.Tensor,  # (n,) class ids
+    fake_labels: torch.Tensor,  # (m,)
+    permutations: int = 999,
+    seed: int = 0,
+    most: int = 1000,  # of a side; a seeded choice above that
+) -> dict:  # p_value, and told_above: KID that one in a hundred permutations exceeds; None where there are too few permutations
+    "Whether KID is larger than chance makes it."
+    generator = torch.Generator().manual_seed(seed)
+    (real, real_labels), (fake, fake_labels) = (
+        (x[some], ids[some]) for x, ids in ((real, real_labels), (fake, fake_labels)) for some in [_subset(len(x), most, generator)]
+    )
+    if not len(real) or not len(fake) or _possible(real_labels, fake_labels) < 2 / TOLD_APART:
+        return dict(p_value=None, told_above=None)
+    kernel, labels, first = _pooled(real.double(), fake.double(), real_labels, fake_labels)
+    found = _mmd(kernel, labels, torch.cat([first, _permuted(labels, first[0], permutations, generator)]))
+    higher = int((found[1:] >= found[0] - 1e-12 * kernel.abs().max()).sum())
+    return dict(p_value=(1 + higher) / (1 + permutations), told_above=float(found[1:].quantile(1 - TOLD_APART)))
+
+
+def _possible(real_labels, fake_labels):
+    "In how many ways images can be dealt out within their classes."
+    size = int(max(real_labels.max(), fake_labels.max())) + 1
+    counts = zip(real_labels.bincount(minlength=size).tolist(), fake_labels.bincount(minlength=size).tolist())
+    return math.prod(math.comb(n + m, n) for n, m in counts)
+
+
+def _permuted(labels, first, permutations, generator):  # (permutations, N) bool
+    "Who is called first, dealt out anew within each class."
+    order = torch.argsort(labels + torch.rand(permutations, len(labels), generator=generator, dtype=torch.float64), dim=1)
+    dealt = first[torch.argsort(labels, stable=True)].expand(permutations, -1)
+    return torch.zeros(permutations, len(labels), dtype=torch.bool).scatter(1, order, dealt)
 
 # %% ../../nbs/evaluation/01_distances.ipynb #15cc23b1
 def cmmd(
@@ -128,15 +188,24 @@ def stratified_split(
     return order[places], order[rest]
 
 # %% ../../nbs/evaluation/01_distances.ipynb #5570ad80
-def _deviations(function, real, fake, real_labels, fake_labels, resamples=60, seed=0, most=1000):  # name -> standard deviation
-    "The standard deviation of each number of two sets, with other images."
-    generator, share = torch.Generator().manual_seed(seed), min(0.8, most / max(len(real), len(fake)))
-    found = []
-    for _ in range(resamples):
-        mine, theirs = stratified_split(real_labels, share, generator)[0], stratified_split(fake_labels, share, generator)[0]
-        found.append(function(real[mine], fake[theirs], real_labels[mine], fake_labels[theirs]))
-    scale = math.sqrt(share / (1 - share))
-    return {name: scale * float(torch.tensor([one[name] for one in found], dtype=torch.float64).std()) for name in found[0]}
+def _deviations(function, real, fake, real_labels, fake_labels, resamples=40, seed=0, most=1000):  # name -> standard deviation
+    "The standard deviation of each number of two sets, with other images: each side is resampled by itself, and the variances add up."
+    generator = torch.Generator().manual_seed(seed)
+    sides = [(real, real_labels), (fake, fake_labels)]
+    fixed = [(x[some], ids[some]) for x, ids in sides for some in [_subset(len(x), most, generator)]]
+    variances = []
+    for side in (0, 1):
+        rows, labels = sides[side]
+        share, found = min(0.8, most / len(rows)), []
+        for _ in range(resamples):
+            some = stratified_split(labels, share, generator)[0]
+            pair = [fixed[0], fixed[1]]
+            pair[side] = rows[some], labels[some]
+            found.append(function(pair[0][0], pair[1][0], pair[0][1], pair[1][1]))
+        kept = len(some) / len(rows)
+        scale = kept / max(1 - kept, 1 / len(rows))
+        variances.append({name: scale * float(torch.tensor([one[name] for one in found], dtype=torch.float64).var()) for name in found[0]})
+    return {name: math.sqrt(sum(one[name] for one in variances)) for name in variances[0]}
 
 # %% ../../nbs/evaluation/01_distances.ipynb #f0d017b3
 def wilson_interval(
@@ -183,18 +252,31 @@ def interval_around(
 
 # %% ../../nbs/evaluation/01_distances.ipynb #471f96e4
 def _real_baselines(function, real, fake, real_labels, fake_labels, resamples=20, seed=0, most=1000):
-    "The numbers of real images against other real images, and of the fakes at the same sizes."
-    generator, share = torch.Generator().manual_seed(seed), min(0.5, most / len(real))
+    "The numbers of real images against other real images, and of the fakes at the same sizes; None where there are too few."
+    generator, size = torch.Generator().manual_seed(seed), int(max(real_labels.max(), fake_labels.max())) + 1
+    counts, fakes = (labels.bincount(minlength=size) for labels in (real_labels, fake_labels))
+    half = (counts * min(0.5, most / len(real))).long()
+    some = torch.minimum(half, fakes)
+    if half.sum() < 2 or some.sum() < 2:
+        return None
     baselines, values = [], []
     for _ in range(resamples):
-        one, rest = stratified_split(real_labels, share, generator)
-        other = rest[: len(one)] if share == 0.5 else rest[torch.randperm(len(rest), generator=generator)[: len(one)]]
-        n = min(len(other), len(fake))
-        other = other[stratified_split(real_labels[other], n / len(other), generator)[0]]
-        some = stratified_split(fake_labels, n / len(fake), generator)[0]
+        rank = _rank_in_class(real_labels, generator)
+        one, other = rank < half[real_labels], (rank >= half[real_labels]) & (rank < (half + some)[real_labels])
+        chosen = _rank_in_class(fake_labels, generator) < some[fake_labels]
         baselines.append(function(real[one], real[other], real_labels[one], real_labels[other]))
-        values.append(function(real[one], fake[some], real_labels[one], fake_labels[some]))
-    return {name: _summary([f[name] for f in baselines], [v[name] for v in values], [len(one), n]) for name in baselines[0]}
+        values.append(function(real[one], fake[chosen], real_labels[one], fake_labels[chosen]))
+    sizes = [int(half.sum()), int(some.sum())]
+    return {name: _summary([f[name] for f in baselines], [v[name] for v in values], sizes) for name in baselines[0]}
+
+
+def _rank_in_class(labels, generator):  # (n,) 0, 1, 2 ... in random order within each class
+    "The place of each image among those of its class, shuffled."
+    order = torch.argsort(labels + torch.rand(len(labels), generator=generator, dtype=torch.float64))
+    counts = labels.bincount()
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
+    return rank
 
 
 def _summary(baselines, values, sizes):
@@ -257,8 +339,11 @@ def measure_distances(
     with one_thread():
         values, deviations = function(*both), _deviations(function, *both, seed=seed)
         baselines = _real_baselines(function, *both, seed=seed)
+        told = permutation_test(*both, seed=seed) if "kid" in names else {}
     counts = dict(precision=len(fake), recall=len(real), coverage=len(real))
-    return {name: dict(value=values[name], **_interval(name, values[name], deviations[name], counts), **baselines[name]) for name in names}
+    found = {name: dict(value=values[name]) | _interval(name, values[name], deviations[name], counts) for name in names}
+    found = {name: row | (baselines[name] if baselines else dict(real_baseline=None)) for name, row in found.items()}
+    return found | (dict(kid=found["kid"] | told) if "kid" in names else {})
 
 
 def _interval(name, value, deviation, counts):

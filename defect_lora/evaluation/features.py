@@ -9,7 +9,8 @@ __all__ = ['conv_block', 'TinyFeatures', 'save_tiny_features', 'load_features', 
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Callable
@@ -24,7 +25,7 @@ from tqdm.auto import tqdm
 
 from ..data.dataset import fit_image
 from ..data.files import InputError, cache_folder, fetch, file_sha256, is_reachable, write_atomically
-from ..data.images import check_images, open_image, read_provenance
+from ..data.images import check_images, open_image, peek_provenance, read_provenance
 
 # %% ../../nbs/evaluation/00_features.ipynb #61c1ff75
 def conv_block(
@@ -112,6 +113,43 @@ def square_pixels(
 ) -> torch.Tensor:  # (3, size, size) in [-1, 1]
     "A picture padded to a square."
     return torch.from_numpy(np.asarray(fit_image(image, size, "pad"), dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1)
+
+# %% ../../nbs/evaluation/00_features.ipynb #e6f87d16
+@dataclass(frozen=True)
+class View:
+    "The square that every image becomes before a network's own preparation."
+
+    size: int  # pixels of a side
+    fit: str = "pad"  # pad, stretch or crop
+
+    def __call__(self, image: Image.Image) -> Image.Image:  # RGB, size x size
+        "An image as all images of a comparison are seen."
+        return image if image.size == (self.size, self.size) else fit_image(image, self.size, self.fit)
+
+# %% ../../nbs/evaluation/00_features.ipynb #88ab6d62
+def common_view(
+    fake: list,  # generated image files
+    fit: str | None = None,  # how photographs became squares, where it is known; None asks the images, else takes "pad"
+) -> View:
+    "How images are seen that are compared with these. Raises InputError for a file that cannot be used."
+    sizes = Counter(_pixel_size(path) for path in fake)
+    squares = all(width == height for width, height in sizes)
+    size = max((count, -max(shape)) for shape, count in sizes.items())[1]
+    return View(-size, (fit or _trained_fit(fake[0]) or "pad") if squares else "pad")
+
+
+def _pixel_size(path):
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception:  # decoders raise nearly anything on damaged files
+        return open_image(path).size  # names the file
+
+
+def _trained_fit(path):
+    "The way to a square that an image's provenance names; the same key means something else in a painted one."
+    fit = (peek_provenance(Path(path)) or {}).get("trained_fit")
+    return fit if fit in ("pad", "stretch", "crop") else None
 
 # %% ../../nbs/evaluation/00_features.ipynb #3676ecbe
 def _tiny_features(device="cpu"):  # 256 features of a 128 px picture
@@ -253,21 +291,33 @@ def extract_features(
     progress: bool = False,  # show a progress bar
     flip: bool = False,  # of the mirror images
     piece: int = 256,  # images whose features are kept in one file
+    view: View | None = None,  # what all images of a comparison become first; None leaves them to the network's preparation
 ) -> torch.Tensor:  # (n, d), float64 on the CPU
     "The features of some images, one row each. Raises InputError that names every file which cannot be used."
     features = load_features(features)
     bar = tqdm(total=len(sources), desc=f"features ({features.name})", disable=not progress)
     with bar:
         parts = [sources[first : first + piece] for first in range(0, len(sources), piece)]
-        rows = [_piece(part, features, batch_size, bar, flip) for part in parts]
+        rows = [_piece(part, _seen(features, view, flip), batch_size, bar) for part in parts]
     return torch.cat(rows) if rows else torch.zeros(0, 0, dtype=torch.float64)
 
 
-def _piece(sources, features, batch_size, bar, flip):
-    kept = _kept_at(sources, features, flip)
+def _seen(features, view, flip):
+    "A network that sees each image as the view has it, or its mirror image."
+
+    def prepare(image):
+        image = view(image) if view else image
+        return features.prepare(ImageOps.mirror(image) if flip else image)
+
+    way = f"{view.size} {view.fit}" if view else ""
+    return replace(features, prepare=prepare, key=features.key and features.key + way + "mirrored" * flip)
+
+
+def _piece(sources, features, batch_size, bar):
+    kept = _kept_at(sources, features)
     rows = _read_rows(kept, len(sources)) if kept else None
     if rows is None:
-        rows = torch.cat([_rows(sources[first : first + batch_size], features, bar, flip) for first in range(0, len(sources), batch_size)])
+        rows = torch.cat([_rows(sources[first : first + batch_size], features, bar) for first in range(0, len(sources), batch_size)])
         with contextlib.suppress(OSError):  # a full or read-only disk: computed again next time
             kept and write_atomically(kept, save({"rows": rows.contiguous()}))
     else:
@@ -275,22 +325,22 @@ def _piece(sources, features, batch_size, bar, flip):
     return rows
 
 
-def _rows(sources, features, bar, flip):
+def _rows(sources, features, bar):
     try:
         pictures = [source if isinstance(source, Image.Image) else open_image(source) for source in sources]
     except InputError:
         check_images([source for source in sources if not isinstance(source, Image.Image)])
         raise
-    batch = torch.stack([features.prepare(ImageOps.mirror(picture) if flip else picture) for picture in pictures])
+    batch = torch.stack([features.prepare(picture) for picture in pictures])
     bar.update(len(sources))
     return features.network(batch).double().cpu()
 
 
-def _kept_at(sources, features, flip):
+def _kept_at(sources, features):
     in_memory = any(isinstance(source, Image.Image) for source in sources)
     if not features.key or in_memory or not all(Path(source).is_file() for source in sources):
         return None
-    digest = hashlib.sha256((features.key + "mirrored" * flip).encode())
+    digest = hashlib.sha256(features.key.encode())
     for source in sources:
         digest.update(file_sha256(source).encode())
     return cache_folder("features") / f"{features.name}-{digest.hexdigest()[:40]}.safetensors"
@@ -300,3 +350,11 @@ def _read_rows(path, n):
     with contextlib.suppress(OSError, KeyError, SafetensorError):  # missing or damaged: computed anew
         rows = load(path.read_bytes())["rows"]
         return rows if len(rows) == n else None
+
+# %% ../../nbs/evaluation/00_features.ipynb #b2a9f4d0
+def _pixel_digest(image):
+    digest = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
+    return torch.tensor([int.from_bytes(digest[:8], "big") >> 12])
+
+
+pixel_digests = Features("pixels", _pixel_digest, lambda batch: batch, key="sha256 of the pixels, 52 bits")
