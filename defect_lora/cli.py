@@ -346,7 +346,7 @@ class Evaluate:
     usefulness: int | None = None  # also train an inspection model on so many real images of each class, with and without generated ones
     segmenter: bool = False  # with --usefulness, also train a segmenter, where all have masks: nine trainings, half an hour on two cores
     curate: bool = False  # move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, first
-    run: str | None = None  # the run folder; its curves are shown in the page, and --usefulness tests on no image that it was trained on
+    run: str | None = None  # the run folder: copies of what it was trained on are found, --usefulness tests on none of it; curves are shown
 
     def __call__(self) -> list:  # lines to print
         "Write the report."
@@ -380,11 +380,29 @@ class Evaluate:
         _output_folder(self.out)
 
 
+def _trained_with(run):
+    "What a run was trained on, so that copies of it are found, and how its photographs became squares."
+    from defect_lora import DefectSpectrumDataset
+
+    if run is None:
+        return {}, []
+    if not (Path(run) / "model").is_dir() or not (Path(run) / "config.json").is_file():
+        return {}, [f"{run} does not say what it was trained on."]
+    trained = TrainConfig.load(Path(run) / "config.json")
+    try:
+        data = DefectSpectrumDataset(find_data(trained, run), category=trained.category, per_class=trained.per_class)
+        return dict(trained_on=data, fit=trained.fit), []
+    except InputError as error:
+        return dict(fit=trained.fit), [f"What {run} was trained on cannot be read: {error}."]
+
+
 def _report(args, split):
     from defect_lora import Evaluator
     from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness
 
-    evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True)
+    trained, notes = _trained_with(args.run)
+    evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True, **trained)
+    evaluator.notes += notes
     report = evaluator.report()
     if split is not None:
         gain = measure_usefulness(split.few, split.test, args.fake, FeatureClassifier(evaluator.features), progress=True)
@@ -479,7 +497,7 @@ class Demo:
             ["train", "--data", data, "--out", run, *f"{train} {same}".split()],
             ["generate", "--run", run, "--out", generated, *f"{steps} {same}".split()],
             ["data", "--out", unseen, *f"--size 128 {more}".split()],
-            ["evaluate", "--real", unseen, "--fake", generated, "--out", report],
+            ["evaluate", "--real", unseen, "--fake", generated, "--out", report, "--run", run],
         ]
 
 # %% ../nbs/cli.ipynb #396eb2ed

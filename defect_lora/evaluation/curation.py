@@ -17,7 +17,7 @@ import torch
 from .classifier import fit_classifier
 from .distances import one_thread
 from .evaluator import read_sets
-from .features import extract_features, suiting_features
+from .features import common_view, extract_features, pixel_digests, suiting_features
 from ..data.files import InputError, file_sha256, write_atomically
 from .memorization import find_neighbours
 
@@ -60,13 +60,15 @@ def screen_images(
 ) -> list:  # of Decision, in the order of the files
     "Look at each generated image: is it of its class, new, and like the others? Raises InputError for classes that have no real images."
     sets = read_sets(real, fake, category)
-    features = suiting_features(features, sets.fake)
-    known, flipped = (extract_features(sets.real, features, progress=progress, flip=flip) for flip in (False, True))
-    rows = extract_features(sets.fake, features, progress=progress)
+    features, how = suiting_features(features, sets.fake), dict(progress=progress, view=common_view(sets.fake))
+    known, flipped = (extract_features(sets.real, features, flip=flip, **how) for flip in (False, True))
+    pixels = [(sets.real, False), (sets.real, True), (sets.fake, False)]
+    digests = tuple(extract_features(paths, pixel_digests, flip=flip, **how)[:, 0] for paths, flip in pixels)
+    rows = extract_features(sets.fake, features, **how)
     with one_thread():
         predicted = fit_classifier(known, sets.real_labels, len(sets.classes))(rows)
         odd = _outliers(known, sets.real_labels, rows, sets.fake_labels)
-        copied = _originals(find_neighbours(known, flipped, rows), sets.real)
+        copied = _originals(find_neighbours(known, flipped, rows, sets.real_labels, digests), sets.real)
     decisions, seen = [], set(map(file_sha256, sets.real))
     for path, asked, found, original, is_odd in zip(sets.fake, sets.fake_labels.tolist(), predicted.tolist(), copied, odd.tolist()):
         against = {f"looks like {sets.classes[found]}": found != asked, f"a copy of {original}": original, "unlike its class": is_odd}

@@ -100,7 +100,7 @@ def _without_itself(kernel, chosen, weights, counts):
 # %% ../../nbs/evaluation/01_distances.ipynb #7e35bf8e
 TOLD_APART = 0.01  # a smaller p-value says that two sets differ
 
-
+# %% ../../nbs/evaluation/01_distances.ipynb #fbd5fbbc
 def permutation_test(
     real: torch.Tensor,  # (n, d) features, no image twice
     fake: torch.Tensor,  # (m, d)
@@ -135,6 +135,48 @@ def _permuted(labels, first, permutations, generator):  # (permutations, N) bool
     order = torch.argsort(labels + torch.rand(permutations, len(labels), generator=generator, dtype=torch.float64), dim=1)
     dealt = first[torch.argsort(labels, stable=True)].expand(permutations, -1)
     return torch.zeros(permutations, len(labels), dtype=torch.bool).scatter(1, order, dealt)
+
+# %% ../../nbs/evaluation/01_distances.ipynb #b351b4dc
+def variance_within(
+    rows: torch.Tensor,  # (n, d) features of real images
+    labels: torch.Tensor,  # (n,) class ids
+) -> float | None:  # summed over features; None where no class has two images
+    "The variance of real images about the mean of their class, classes weighted alike."
+    found = [float(rows[labels == c].var(0).sum()) for c in labels.unique() if (labels == c).sum() > 1]
+    return sum(found) / len(found) if found else None
+
+# %% ../../nbs/evaluation/01_distances.ipynb #9886d15d
+def effect_size(
+    real: torch.Tensor,  # (n, d) features
+    fake: torch.Tensor,  # (m, d)
+    real_labels: torch.Tensor,  # (n,) class ids
+    fake_labels: torch.Tensor,  # (m,)
+    variance: float | None,  # of all real images, by `variance_within`
+    resamples: int = 200,
+    seed: int = 0,
+) -> dict:  # value, low, high (95 %), real_baseline: 0
+    "How far generated images lie from real ones of their class, over these ones' variance; None where no class has two a side."
+    generator, found = torch.Generator().manual_seed(seed), []
+    for c in fake_labels.unique().tolist():
+        sides = real[real_labels == c].double(), fake[fake_labels == c].double()
+        if min(map(len, sides)) > 1:
+            found.append(_squared_shift(*sides, resamples, generator))
+    if not found or not variance:
+        return not_measured()
+    value = sum(one[0] for one in found) / len(found) / variance
+    deviation = math.sqrt(sum(one[1] for one in found)) / len(found) / variance
+    return dict(value=value, low=value - 1.96 * deviation, high=value + 1.96 * deviation, real_baseline=0.0)
+
+
+def _squared_shift(real, fake, resamples, generator):  # unbiased, and its variance
+    "The squared distance between two means, from the Gram matrix of both sets."
+    both, n = torch.cat([real, fake]) - real.mean(0), len(real)
+    gram = both @ both.T
+    counts = [torch.cat([torch.ones(1, len(x)).double(), bootstrap_weights(len(x), resamples, generator)]) / len(x) for x in (real, fake)]
+    weights = torch.cat([counts[0], -counts[1]], dim=1)
+    found = ((weights @ gram) * weights).sum(1)
+    by_luck = sum(float(x.var(0).sum()) / len(x) for x in (real, fake))
+    return float(found[0]) - by_luck, float(found[1:].var()) * (n / (n - 1))
 
 # %% ../../nbs/evaluation/01_distances.ipynb #15cc23b1
 def cmmd(

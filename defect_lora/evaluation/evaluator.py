@@ -6,21 +6,30 @@
 __all__ = ['GRADES', 'Sets', 'sharpness_features', 'Extracted', 'measure_part', 'measure_all', 'judge', 'Evaluator']
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #ce4b147c
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from .classifier import confusion_counts, measure_class_accuracy, predict_classes
 from ..data.dataset import DefectSpectrumDataset, fit_image
-from .distances import MIN_IMAGES, measure_distances, not_measured, one_thread
+from defect_lora.evaluation.distances import (
+    MIN_IMAGES,
+    TOLD_APART,
+    effect_size,
+    measure_distances,
+    not_measured,
+    one_thread,
+    variance_within,
+)
 from .diversity import intra_cluster_diversity_per_class
-from .features import Features, extract_features, load_features, suiting_features
+from .features import Features, View, common_view, extract_features, load_features, pixel_digests, suiting_features
 from ..data.files import InputError
-from ..data.images import open_image
 from ..data.layouts import labelled_images
-from .memorization import Neighbours, find_neighbours, measure_memorized, worst_first
+from .memorization import Neighbours, find_distinct, find_neighbours, find_repeated, measure_memorized
+from .memorization import measure_repeated, measure_variety, worst_first
 from .report import Report, number, percent
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #ea4e4e20
@@ -92,36 +101,85 @@ def _measure_sharpness(real, fake, resamples=200, seed=0):  # value, low, high (
     return dict(value=float(fake.median() / real.median().clamp_min(1e-9)), low=low, high=high, real_baseline=1.0)
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #3904a517
+def _cells(image):
+    cells = image.resize((8, 8), Image.BOX)
+    return torch.from_numpy(np.asarray(cells, dtype=np.float32).transpose(2, 0, 1).copy())
+
+
+cell_colours = Features("colours", _cells, lambda batch: batch.flatten(1), key="8 x 8 cells")
+_LEAST_VARIANCE = 3 * 64 * 10.0**2  # of the cells: ten grey levels in each
+
+# %% ../../nbs/evaluation/06_evaluator.ipynb #6c8fc14b
 @dataclass
 class Extracted:
     "What is computed from the pixels of two sets; all else follows from it."
 
-    sets: Sets
+    sets: Sets  # without the duplicates among the real images
     real: torch.Tensor  # (n, d) features
     fake: torch.Tensor  # (m, d) features
-    neighbours: Neighbours  # of the generated images among the real ones
+    neighbours: Neighbours  # of the generated images among those that they may be copies of
     sharpness: tuple  # (n,) of the real images, (m,) of the generated ones
+    colours: tuple | None = None  # (n, 192) and (m, 192), colours of cells
+    pixels: torch.Tensor | None = None  # (m,) digests of the generated images' pixels
     clip: tuple | None = None  # (n, d) and (m, d), CLIP's embeddings
     variety: dict = field(default_factory=lambda: not_measured() | dict(per_class={}))  # IC-LPIPS in all, and per_class
     notes: list = field(default_factory=list)  # what could not be had
+    known: list = field(default_factory=list)  # paths that the neighbours are among
 
-# %% ../../nbs/evaluation/06_evaluator.ipynb #fd7fb3e1
+# %% ../../nbs/evaluation/06_evaluator.ipynb #5b91e46c
+@dataclass
+class _Pixels:
+    "How images are read: each through the same view, by one network after another."
+
+    view: View
+    features: Features
+    progress: bool = False  # show progress bars
+
+    def rows(self, paths, features=None, **options):  # (n, d)
+        "A row for each image."
+        return extract_features(paths, features or self.features, progress=self.progress, view=self.view, **options)
+
+    def digests(self, paths, flip=False):  # (n,)
+        "What names the very pixels."
+        return self.rows(paths, pixel_digests, flip=flip)[:, 0] if paths else torch.zeros(0, dtype=torch.float64)
+
+
 def _extract(
     sets: Sets,
-    features: Features,
+    pixels: _Pixels,
+    trained_on: tuple = ((), ()),  # paths and class names
     seed: int = 0,  # of what is chosen for IC-LPIPS
-    progress: bool = False,  # show progress bars
 ) -> Extracted:
     "Features of both sets, those of the mirror images, sharpness; CLIP and IC-LPIPS where they can be had."
+    sets, left_out = _without_duplicates(sets, pixels)
+    known, labels = _known(sets, *trained_on)
+    own = pixels.digests(sets.fake)
+    digests = pixels.digests(known), pixels.digests(known, flip=True), own
+    real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
+    neighbours = find_neighbours(pixels.rows(known), pixels.rows(known, flip=True), fake, labels, digests)
+    laplacian = sharpness_features(min(512, pixels.view.size))
+    sharpness = tuple(pixels.rows(paths, laplacian)[:, 0] for paths in (sets.real, sets.fake))
+    colours = tuple(pixels.rows(paths, cell_colours) for paths in (sets.real, sets.fake))
+    (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels.features, seed, pixels.progress)
+    clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
+    return Extracted(sets, real, fake, neighbours, sharpness, colours, own, clip, variety, [*left_out, *why, *also], known)
 
-    def rows(features, **options):
-        return tuple(extract_features(paths, features, progress=progress, **options) for paths in (sets.real, sets.fake))
 
-    real, fake = rows(features)
-    neighbours = find_neighbours(real, extract_features(sets.real, features, progress=progress, flip=True), fake)
-    sharpness = tuple(found[:, 0] for found in rows(sharpness_features(min(512, max(open_image(sets.fake[0]).size)))))
-    (clip, why), (variety, also) = _find_clip(features), _find_variety(sets, features, seed, progress)
-    return Extracted(sets, real, fake, neighbours, sharpness, clip and rows(clip), variety, [*why, *also])
+def _without_duplicates(sets, pixels):
+    "The sets with each real image once, and what to say of it."
+    kept = find_distinct(pixels.rows(sets.real), sets.real_labels, pixels.digests(sets.real))
+    count = len(kept) - int(kept.sum())
+    note = f"{count} of the {len(kept)} real images are duplicates of others, or nearly so, and were left out."
+    paths = [path for path, keep in zip(sets.real, kept.tolist()) if keep]
+    return replace(sets, real=paths, real_labels=sets.real_labels[kept]), [note] if count else []
+
+
+def _known(sets, paths, names):
+    "What generated images may be copies of: the real images, and what the model was trained on."
+    more = [(path, name) for path, name in zip(paths, names) if path not in set(sets.real)]
+    classes = [*sets.classes, *sorted({name for _, name in more} - set(sets.classes))]
+    labels = torch.tensor([classes.index(name) for _, name in more], dtype=torch.long)
+    return [*sets.real, *(path for path, _ in more)], torch.cat([sets.real_labels, labels])
 
 
 _LARGE = ("inception", "clip", "dinov2")  # features that come with a network, and so with the other large networks
@@ -149,25 +207,51 @@ def _find_variety(sets, features, seed, progress):
         return nothing, [f"IC-LPIPS was left out: {error}."]
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #778390e3
+_DISTANCES = ("fid", "kid", "precision", "recall", "density", "coverage")
+
+
 def measure_part(
     extracted: Extracted,
     predicted: torch.Tensor,  # (m,) predicted class ids of the generated images
     held_out: torch.Tensor | None,  # (n,) those of the real ones, held out
     label: int | None,  # one class; None = all
     seed: int,  # of intervals and baselines
+    names: tuple = _DISTANCES,  # of distances
 ) -> dict:  # n_real, n_fake and every measure
     "Every measure of one class, or of all."
     sets = extracted.sets
     r, f = (slice(None) if label is None else labels == label for labels in (sets.real_labels, sets.fake_labels))
     labels = sets.real_labels[r], sets.fake_labels[f]
-    measures = measure_distances(extracted.real[r], extracted.fake[f], *labels, seed=seed) | dict(cmmd=not_measured())
+    measures = measure_distances(extracted.real[r], extracted.fake[f], *labels, names=names, seed=seed) | dict(cmmd=not_measured())
     if extracted.clip:
         real, fake = extracted.clip
         measures |= measure_distances(real[r], fake[f], *labels, names=("cmmd",), seed=seed)
     measures["class_accuracy"] = measure_class_accuracy(predicted[f], labels[1], None if held_out is None else held_out[r], labels[0])
     measures["memorized"] = measure_memorized(extracted.neighbours, f)
+    measures |= _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
     measures["sharpness"] = _measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], seed=seed)
     return dict(n_real=len(labels[0]), n_fake=len(labels[1])) | measures
+
+
+def _measure_variety(extracted, r, f, labels, seed):
+    "Whether generated images are copies of one another."
+    of_all = extracted.real, extracted.fake, extracted.sets.real_labels, extracted.sets.fake_labels
+    twins = find_repeated(*of_all, extracted.pixels)
+    return dict(variety=measure_variety(extracted.real[r], extracted.fake[f], *labels, seed=seed), repeated=measure_repeated(twins, f))
+
+
+def _measure_shift(extracted, r, f, labels, seed):
+    "How far generated images lie from those of their class, as the network sees them and in their colours."
+    found = {}
+    for name, pair, least in (
+        ("effect_size", (extracted.real, extracted.fake), 0),
+        ("colour_effect_size", extracted.colours, _LEAST_VARIANCE),
+    ):
+        variance = pair and variance_within(pair[0], extracted.sets.real_labels)
+        found[name] = (
+            effect_size(pair[0][r], pair[1][f], *labels, max(variance, least), seed=seed) if variance is not None else not_measured()
+        )
+    return found
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #f95c19f3
 def measure_all(
@@ -197,22 +281,84 @@ def _count_predicted(predicted, classes):
     return {name: n for n, name in sorted(zip(counts, classes), key=lambda p: (-p[0], p[1])) if n}
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #a970f525
+GRADES = ("Cannot tell", "Not usable", "Weak", "Usable, with a look at each image", "Good")  # from no answer to the best
+_NOT_USABLE, _WEAK, _USABLE = GRADES[1:4]
+
+
+class _Fault(NamedTuple):
+    "What is wrong with the images."
+
+    said: str
+    best: str  # the best grade that a set with it can have
+
+
 def _find_faults(total, per_class):
     "What is wrong with the images, the gravest first."
-    copies, sharp, faults = total["memorized"], total["sharpness"], []
+    checks = (_missing, _copies, _far, _repeats, _sharpness, _unrecognized)
+    return [fault for check in checks for fault in check(total, per_class)]
+
+
+def _missing(total, per_class):
     missing = [name for name, c in per_class.items() if c["n_fake"] == 0]
-    if missing:
-        faults.append(f"No generated images of {', '.join(missing)}.")
-    if copies["value"] is not None and copies["low"] > 0.15:
-        faults.append(f"{percent(copies['value'])} are copies of real images (5 % are that close by chance).")
+    return [_Fault(f"No generated images of {', '.join(missing)}.", _USABLE)] if missing else []
+
+
+def _copies(total, per_class):
+    copies = total["memorized"]
+    if copies["value"] is None or copies["low"] <= 0.15:
+        return []
+    best = _NOT_USABLE if copies["low"] > 0.5 else _WEAK if copies["low"] > 0.3 else _USABLE
+    return [_Fault(f"{percent(copies['value'])} are copies of real images (5 % are that close by chance).", best)]
+
+# %% ../../nbs/evaluation/06_evaluator.ipynb #b5c967ba
+_FAR, _FAR_CLASS = 0.7, 1.0  # effect sizes; of one class, where ten images tell less, a larger one
+_SEEN = {"effect_size": "", "colour_effect_size": "in colours or their places, "}
+
+
+def _far(total, per_class):
+    "Far from real images: some classes, or all together."
+    far = [name for name, c in per_class.items() if any(_is_far(c, key) for key in _SEEN)]
+    for key, where in _SEEN.items():
+        if (total[key]["low"] or 0) > _FAR and not 0 < len(far) <= len(per_class) / 2:
+            size = f"{number(total[key]['value'])} times the variance of real images of a class"
+            return [_Fault(f"They are far from real ones: {where}{size}.", _WEAK)]
+    return [_Fault(f"Far from real ones: {', '.join(far)}.", _WEAK)] if far else []
+
+
+def _is_far(c, key):
+    few = min(c["n_real"], c["n_fake"]) < 5
+    return not few and (c[key]["low"] or 0) > _FAR_CLASS
+
+
+def _repeats(total, per_class):
+    "The same image again and again: in all, or in some classes."
+    varied, repeated = total["variety"], total["repeated"]
+    if _is_repeated(total):
+        differ = "" if varied["value"] is None else f", and they differ from each other {percent(varied['value'])} as much as real ones"
+        worst = (repeated["low"] or 0) > 0.3 or (varied["value"] is not None and varied["high"] < 0.6)
+        said = f"Hardly any variety: {percent(repeated['value'])} have a twin among them{differ}."
+        return [_Fault(said, _WEAK if worst else _USABLE)]
+    few = [name for name, c in per_class.items() if _is_repeated(c, 0.5, 0.4)]
+    return [_Fault(f"Hardly any variety: {', '.join(few)}.", _USABLE)] if few else []
+
+
+def _is_repeated(part, variety=0.8, repeated=0.15):
+    varied = part["variety"]
+    return (varied["value"] is not None and varied["high"] < variety) or (part["repeated"]["low"] or 0) > repeated
+
+
+def _sharpness(total, per_class):
+    sharp = total["sharpness"]
     if sharp["value"] is not None and sharp["high"] < 0.8:
-        faults.append(f"They are blurred: {percent(sharp['value'])} of the real images' sharpness.")
+        return [_Fault(f"They are blurred: {percent(sharp['value'])} of the real images' sharpness.", _USABLE)]
     if sharp["value"] is not None and sharp["low"] > 1.25:
-        faults.append(f"They are noisy: {sharp['value']:.1f} times the real images' sharpness.")
+        return [_Fault(f"They are noisy: {sharp['value']:.1f} times the real images' sharpness.", _USABLE)]
+    return []
+
+
+def _unrecognized(total, per_class):
     low = [name for name, c in per_class.items() if _misses_class(c["class_accuracy"])]
-    if low:
-        faults.append(f"Seldom recognized: {', '.join(low)}.")
-    return faults
+    return [_Fault(f"Seldom recognized: {', '.join(low)}.", _USABLE)] if low else []
 
 
 def _misses_class(accuracy):
@@ -220,24 +366,17 @@ def _misses_class(accuracy):
     return known and accuracy["high"] < 0.7 * accuracy["real_baseline"]
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #93a0abc4
-GRADES = ("Cannot tell", "Not usable", "Weak", "Usable, with a look at each image", "Good")  # from no answer to the best
-
-
-def _grade(accuracy, chance, like_real, faults, copies):
-    best, share_of_copies = accuracy["real_baseline"], copies["low"] or 0
+def _grade(accuracy, chance, told, faults):
+    best = accuracy["real_baseline"]
     if best is None or best < 0.5:
         return "Cannot tell"
-    if accuracy["low"] <= chance or share_of_copies > 0.5:
-        return "Not usable"
-    if share_of_copies > 0.3:
-        return "Weak"
-    if accuracy["value"] >= 0.9 * best and like_real and not faults:
-        return "Good"
-    return "Usable, with a look at each image" if accuracy["value"] >= 0.7 * best else "Weak"
+    by_class = _NOT_USABLE if accuracy["low"] <= chance else _WEAK if accuracy["value"] < 0.7 * best else _USABLE
+    by_class = "Good" if by_class == _USABLE and accuracy["value"] >= 0.9 * best and told is False and not faults else by_class
+    return min([by_class, *(fault.best for fault in faults)], key=GRADES.index)
 
 
-def _is_like_real(kid):
-    return kid["value"] is not None and kid["real_baseline"] is not None and kid["value"] <= max(kid["real_baseline_high"], 0)
+def _is_told(kid):  # None where nothing can be said
+    return None if kid.get("p_value") is None else kid["p_value"] <= TOLD_APART
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #58f3ef84
 def judge(
@@ -247,13 +386,13 @@ def judge(
     "Say in words whether the images are worth using, and why."
     accuracy, faults, chance = total["class_accuracy"], _find_faults(total, per_class), 1 / len(per_class)
     few = min(sum(c[key] for c in per_class.values()) for key in ("n_real", "n_fake")) < MIN_IMAGES
-    grade = "Cannot tell" if few else _grade(accuracy, chance, _is_like_real(total["kid"]), faults, total["memorized"])
+    grade = "Cannot tell" if few else _grade(accuracy, chance, _is_told(total["kid"]), faults)
     why = _why_not(few, accuracy["real_baseline"]) if grade == "Cannot tell" else ""
     said = (
         f"{grade}{why}: {percent(accuracy['value'])} of the generated images are given their own class "
         f"(chance {percent(chance)}, unseen real images {percent(accuracy['real_baseline'])}), and {_told(total['kid'])}."
     )
-    return grade, " ".join([said, *faults])
+    return grade, " ".join([said, *(fault.said for fault in faults)])
 
 
 def _why_not(few, best):
@@ -263,10 +402,11 @@ def _why_not(few, best):
 
 
 def _told(kid):
-    if kid["real_baseline"] is None:
+    told = _is_told(kid)
+    if told is None:
         return "as a set they could not be compared with real ones"
-    reached = f"KID {number(kid['value'])}, real against real up to {number(kid['real_baseline_high'])}"
-    return f"as a set they {'cannot' if _is_like_real(kid) else 'can'} be told from real ones ({reached})"
+    reached = f"KID {number(kid['value'])}, by chance up to {number(kid['told_above'])}"
+    return f"as a set they {'can' if told else 'cannot'} be told from real ones ({reached})"
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #ef53678e
 def _cautions(total, per_class, features):
@@ -281,7 +421,9 @@ def _cautions(total, per_class, features):
     elif reached < 0.7:
         notes.append("The classifier often fails on real images too: read class accuracy relative to that, not to 100 %.")
     if max(abs(c["n_real"] / n_real - c["n_fake"] / n_fake) for c in per_class.values()) > 0.1:
-        notes.append("The classes are mixed differently in the two sets, which raises FID and KID over all: read them per class.")
+        notes.append(
+            "The classes are mixed differently in the two sets, which raises FID over all: read it per class. KID compares class by class."
+        )
     return notes + _about_combined(per_class)
 
 
@@ -307,23 +449,37 @@ class Evaluator:
         category: str | None = None,  # which product of the real folder
         seed: int = 0,  # of every choice
         progress: bool = False,  # show progress bars
+        trained_on=None,  # a folder or a DefectSpectrumDataset: copies of these images are found, too
+        fit: str | None = None,  # how photographs became squares in training; None asks the images, else takes "pad"
     ):
-        self.sets, self.seed, self.progress = read_sets(real, fake, category), seed, progress
+        self.sets, self.seed = read_sets(real, fake, category), seed
         self.names = {name: _name(source) for name, source in (("real", real), ("fake", fake))}
-        self.features = suiting_features(features, self.sets.fake)
+        self.trained_on, self.notes = _training_set(trained_on)
+        self.pixels = _Pixels(common_view(self.sets.fake, fit), suiting_features(features, self.sets.fake), progress)
+        self.features = self.pixels.features
 
     def report(self) -> Report:
         "Compute the features, then every measure, in all and per class."
-        extracted = _extract(self.sets, self.features, self.seed, self.progress)
+        extracted = _extract(self.sets, self.pixels, self.trained_on, self.seed)
         with one_thread():
             total, per_class, predicted = measure_all(extracted, self.seed)
         grade, verdict = judge(total, per_class)
-        notes = _cautions(total, per_class, self.features.name) + extracted.notes
-        counts = confusion_counts(self.sets.fake_labels, predicted, len(self.sets.classes))
-        confusion, sizes = dict(classes=self.sets.classes, counts=counts), (total.pop("n_real"), total.pop("n_fake"))
-        worst = [(self.sets.fake[f], self.sets.real[r], ratio) for f, r, ratio in worst_first(extracted.neighbours)]
-        about = dict(notes=notes, sets=self.names, images=self.sets.by_class(), worst=worst)
+        notes = self.notes + _cautions(total, per_class, self.features.name) + extracted.notes
+        sets, sizes = extracted.sets, (total.pop("n_real"), total.pop("n_fake"))
+        confusion = dict(classes=sets.classes, counts=confusion_counts(sets.fake_labels, predicted, len(sets.classes)))
+        worst = [(sets.fake[f], extracted.known[r], ratio) for f, r, ratio in worst_first(extracted.neighbours)]
+        about = dict(notes=notes, sets=self.names, images=sets.by_class(), worst=worst)
         return Report(verdict, grade, *sizes, self.features.name, total, per_class, confusion, **about)
+
+
+_UNKNOWN = (
+    "What the model was trained on is not known, so copies of it go unseen unless they are among the real images; give --run (trained_on)."
+)
+
+
+def _training_set(trained_on):
+    "Paths and class names of the images that were trained on, and what to say where they are not known."
+    return (((), ()), [_UNKNOWN]) if trained_on is None else (labelled_images(trained_on), [])
 
 
 def _name(source):

@@ -132,18 +132,19 @@ def common_view(
     fit: str | None = None,  # how photographs became squares, where it is known; None asks the images, else takes "pad"
 ) -> View:
     "How images are seen that are compared with these. Raises InputError for a file that cannot be used."
-    sizes = Counter(_pixel_size(path) for path in fake)
+    sizes = Counter(_pixel_size(path, fake) for path in fake)
     squares = all(width == height for width, height in sizes)
     size = max((count, -max(shape)) for shape, count in sizes.items())[1]
     return View(-size, (fit or _trained_fit(fake[0]) or "pad") if squares else "pad")
 
 
-def _pixel_size(path):
+def _pixel_size(path, fake):
     try:
         with Image.open(path) as image:
             return image.size
     except Exception:  # decoders raise nearly anything on damaged files
-        return open_image(path).size  # names the file
+        check_images(fake)  # names them all
+        return open_image(path).size
 
 
 def _trained_fit(path):

@@ -103,6 +103,14 @@ _MEASURES = {  # key -> (name, is it a share, what it says, what is good, when n
         "near what unseen real images reach (real against real)", "when that is itself low: then the classifier is no judge"),
     "memorized": ("memorized", True, "share that lies closer to a real image, or its mirror image, than real images lie to each other",
                   "about 5 %, as among real images", "when the real images are near copies of each other"),
+    "variety": ("variety", True, "how far generated images of a class lie from each other, over real ones", "near 100 %",
+                "together with a large effect size: noise and strange images vary too"),
+    "repeated": ("repeated", True, "share of the generated images that have a twin among them: nearer than real images lie to each other",
+                 "about 5 %, as among real images", "when the real images are near copies of each other"),
+    "effect_size": ("effect size", False, "squared distance of a class's generated images from its real ones, over the variance of these",
+                    "near 0; above 0.7 they are far", "below five images a class"),
+    "colour_effect_size": ("effect size of colours", False, "the same of the colours of eight by eight cells",
+                           "near 0; above 0.7 they are far", "when the real images are of several cameras"),
     "sharpness": ("sharpness", False, "how much images change from pixel to pixel, over the real images'",
                   "near 1; less is blurred, more is noisy", "when the real images are of several cameras"),
     "kid": ("KID", False, "distance between the two sets; fair to small ones",
@@ -329,6 +337,10 @@ def report_lines(
     return [head, "", *(f"{path.stem}: {path}" for path in files if path.exists())]
 
 # %% ../../nbs/evaluation/05_report.ipynb #ab4f86aa
+_LATER = ("variety", "repeated", "effect_size", "colour_effect_size")  # older reports have none of them
+_NOT_THERE = dict(value=None, low=None, high=None, floor=None)
+
+
 def load_report(
     folder: Path,  # that `write_report` wrote
 ) -> Report:  # without the images that it was measured on
@@ -338,7 +350,8 @@ def load_report(
         found = json.loads(path.read_text(encoding="utf-8"))
         names, sections = {kept: name for name, kept in _FILE_KEYS.items()}, _loaded_sections(found)
         found["per_class"] = {name: _renamed(part, names) for name, part in found["per_class"].items()}
-        return Report(measures=_renamed({key: found.pop(key) for key in _MEASURES}, names), sections=sections, **found)
+        measures = {key: found.pop(key, _NOT_THERE) if key in _LATER else found.pop(key) for key in _MEASURES}
+        return Report(measures=_renamed(measures, names), sections=sections, **found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no report ({error}); write one with `defect-lora evaluate` or `write_report`") from None
 

@@ -1,0 +1,136 @@
+"Sets that try to fool the verdict: the command `evaluate` on what a classifier does not see."
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from defect_lora.cli import main
+from defect_lora.data.cables import CLASSES, render_cable
+from defect_lora.data.dataset import fit_image
+from defect_lora.training.config import TrainConfig
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("DEFECT_LORA_CACHE", str(tmp_path_factory.getbasetemp() / "features"))
+
+
+def cable(name, seed):
+    return render_cable(name, seed, size=96)[0]
+
+
+def save(folder, make, count=8):
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            make(name, i).save(folder / name / f"{i:03}.png")
+    return folder
+
+
+def evaluate(real, fake, *flags):
+    out = fake.with_name(fake.name + " report")
+    shutil.rmtree(out, ignore_errors=True)
+    assert main(["evaluate", "--real", str(real), "--fake", str(fake), "--out", str(out), "--features", "tiny", *map(str, flags)]) == 0
+    return json.loads((out / "report.json").read_text())
+
+
+def grade(report):
+    return report["grade"].partition(",")[0]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("judge") / "real", cable)
+
+
+def run_on(folder, data, **fields):
+    "What evaluate reads of a run folder."
+    (folder / "model").mkdir(parents=True)
+    TrainConfig.from_recipe("tuned", base="tiny", data=str(data), **fields).save(folder / "config.json")
+    return folder
+
+
+def test_copies_of_what_was_trained_on(tmp_path, real):
+    trained = save(tmp_path / "trained", lambda name, i: cable(name, 500 + i))
+    copies = save(tmp_path / "copies", lambda name, i: (ImageOps.mirror if i % 2 else Image.Image.copy)(cable(name, 500 + i)))
+    unknown = evaluate(real, copies)
+    assert unknown["memorized"]["value"] < 0.3 and any("--run" in note for note in unknown["notes"])
+    known = evaluate(real, copies, "--run", run_on(tmp_path / "run", trained))
+    assert known["memorized"]["value"] == 1 and grade(known) == "Not usable" and not any("--run" in note for note in known["notes"])
+    few = evaluate(real, copies, "--run", run_on(tmp_path / "few", trained, per_class=4))
+    assert 0.45 < few["memorized"]["value"] < 0.7
+    shutil.rmtree(trained)
+    gone = evaluate(real, copies, "--run", tmp_path / "run")
+    assert any("cannot be read" in note for note in gone["notes"])
+
+
+def test_a_model_alone_does_not_say_what_it_was_trained_on(tmp_path, real):
+    (tmp_path / "model").mkdir()
+    report = evaluate(real, save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i)), "--run", tmp_path / "model")
+    assert any("does not say" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_photographs_become_squares_as_in_training(tmp_path, fit):
+    def wide(name, i):
+        return render_cable(name, i, size=208)[0].crop((0, 40, 208, 168))
+
+    photographs = save(tmp_path / "photographs", wide, 6)
+    squares = save(tmp_path / "squares", lambda name, i: fit_image(wide(name, 300 + i), 96, fit), 6)
+    report = evaluate(photographs, squares, "--run", run_on(tmp_path / "run", photographs, fit=fit))
+    assert report["kid"]["p_value"] > 0.01 and report["effect_size"]["low"] < 0.3 and report["colour_effect_size"]["low"] < 0.3
+
+
+def test_size_is_no_difference(tmp_path):
+    large = save(tmp_path / "large", lambda name, i: render_cable(name, i, size=256)[0], 6)
+    small = save(tmp_path / "small", lambda name, i: fit_image(render_cable(name, 300 + i, size=256)[0], 96, "pad"), 6)
+    report = evaluate(large, small)
+    assert 0.8 < report["sharpness"]["value"] < 1.25 and report["kid"]["p_value"] > 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_same_images_again_and_again(tmp_path, real, count):
+    report = evaluate(real, save(tmp_path / "again", lambda name, i: cable(name, 100 + i % count)))
+    assert grade(report) in ("Not usable", "Weak") and "Hardly any variety" in report["verdict"]
+
+
+def test_each_image_twice(tmp_path, real):
+    report = evaluate(real, save(tmp_path / "twice", lambda name, i: cable(name, 100 + i // 2)))
+    assert grade(report) == "Weak" and report["repeated"]["value"] == 1
+
+
+def test_one_class_far_from_its_real_images(tmp_path, real):
+    def made(name, i):
+        image = cable(name, 100 + i)
+        return ImageOps.invert(image) if name == "bent_wire" else image
+
+    report = evaluate(real, save(tmp_path / "one", made))
+    assert "ar from real ones: bent_wire" in report["verdict"] and grade(report) in ("Not usable", "Weak")
+
+
+@pytest.mark.parametrize("shift", [-40, 40])
+def test_shifted_levels(tmp_path, real, shift):
+    def made(name, i):
+        return Image.fromarray((np.asarray(cable(name, 100 + i)).astype(int) + shift).clip(0, 255).astype(np.uint8))
+
+    report = evaluate(real, save(tmp_path / "levels", made))
+    assert "far from real ones" in report["verdict"] and grade(report) in ("Not usable", "Weak")
+
+
+def test_real_images_that_are_there_twice(tmp_path):
+    single = save(tmp_path / "single", cable, 3)
+    double = save(tmp_path / "double", lambda name, i: cable(name, i // 2), 6)
+    fresh = save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i))
+    once, twice = evaluate(single, fresh), evaluate(double, fresh)
+    assert twice["class_accuracy"]["floor"] == once["class_accuracy"]["floor"] and twice["n_real"] == 27
+    assert any("27 of the 54 real images are duplicates" in note for note in twice["notes"])
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 7])
+def test_fresh_images_beside_few_real_ones(tmp_path, count):
+    report = evaluate(save(tmp_path / "few", cable, count), save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i)))
+    assert report["kid"]["p_value"] > 0.01 and abs(report["kid"]["floor"]) < 40
+    assert not any(word in report["verdict"] for word in ("variety", "copies", "far from", "blurred", "noisy"))
