@@ -316,13 +316,13 @@ _SEEN = {"effect_size": "", "colour_effect_size": "in colours or their places, "
 
 
 def _far(total, per_class):
-    "Far from real images: some classes, or all together."
-    far = [name for name, c in per_class.items() if any(_is_far(c, key) for key in _SEEN)]
+    "Far from real images: all together, or some classes."
+    far = ", ".join(name for name, c in per_class.items() if any(_is_far(c, key) for key in _SEEN))
     for key, where in _SEEN.items():
-        if (total[key]["low"] or 0) > _FAR and not 0 < len(far) <= len(per_class) / 2:
+        if (total[key]["low"] or 0) > _FAR:
             size = f"{number(total[key]['value'])} times the variance of real images of a class"
-            return [_Fault(f"They are far from real ones: {where}{size}.", _WEAK)]
-    return [_Fault(f"Far from real ones: {', '.join(far)}.", _WEAK)] if far else []
+            return [_Fault(f"They are far from real ones: {where}{size}{far and f', surely {far}'}.", _WEAK)]
+    return [_Fault(f"Far from real ones: {far}.", _WEAK)] if far else []
 
 
 def _is_far(c, key):
