@@ -28,7 +28,8 @@ def _class_average(results):  # value, low, high, real_baseline, n, note, and pe
     "The mean of a measure over the classes that have a value."
     known, n = [result for result in results.values() if result["value"] is not None], sum(result["n"] for result in results.values())
     left_out = [f"{name} ({result['note']})" for name, result in results.items() if result["value"] is None]
-    note = f"without {', '.join(left_out)}" if left_out else None
+    notes = [f"without {', '.join(left_out)}"] * bool(left_out) + [f"{name}: {r['note']}" for name, r in results.items() if _is_said(r)]
+    note = "; ".join(notes) or None
     if not known:
         return dict(not_measured(n), per_class=results)
     value, baselines = fmean(result["value"] for result in known), [result["real_baseline"] for result in known]
@@ -42,6 +43,10 @@ def _class_average(results):  # value, low, high, real_baseline, n, note, and pe
         note=note,
         per_class=results,
     )
+
+
+def _is_said(result):
+    return result["value"] is not None and bool(result.get("note"))
 
 
 def _half_width(results, side):
@@ -165,6 +170,30 @@ def _class_probabilities(
     return torch.cat(rows)
 
 # %% ../../nbs/evaluation/02_diversity.ipynb #4d187e84
+class _MapDistance:
+    "A distance of images that is the squared distance of what a network makes of each."
+
+    def __init__(self, maps):  # a function of (n, 3, h, w) that returns a list of (n, c, h, w), averaged over h and w
+        self.maps = maps
+
+    def row(self, image):  # (values,) of (3, h, w)
+        "What the network makes of one image, alone, so that the same image always gives the same row."
+        return torch.cat([level[0].flatten() / level[0, 0].numel() ** 0.5 for level in self.maps(image[None])])
+
+    def __call__(self, a, b):  # (n,)
+        "The distances of pairs."
+        return torch.stack([_squared_distances([self.row(one)], [self.row(other)])[0, 0] for one, other in zip(a, b)]).float()
+
+
+def _squared_distances(rows, others, piece=2**13):  # (len(rows), len(others)), float64 on the CPU
+    "In pieces that stay in a processor's cache; differences are squared and summed as they are, so equal rows have distance 0."
+    total = torch.zeros(len(rows), len(others), dtype=torch.float64)
+    for first in range(0, len(rows[0]), piece):
+        a, b = (torch.stack([row[first : first + piece] for row in some]) for some in (rows, others))
+        total += torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").double().square().cpu()
+    return total
+
+# %% ../../nbs/evaluation/02_diversity.ipynb #9f59261f
 def _backbone_is_reachable(network):
     "Whether LPIPS's backbone lies on this disk or can be downloaded."
     from torchvision.models import AlexNet_Weights, VGG16_Weights
@@ -195,7 +224,13 @@ def _load_lpips(
         warnings.simplefilter("ignore")  # lpips calls torchvision by an old name
         torch.manual_seed(random_backbone or 0)  # the fork keeps the caller's randomness as it was
         model = lpips.LPIPS(net=network, pnet_rand=random_backbone is not None, verbose=False).to(device).requires_grad_(False)
-    return lambda a, b: model(a.to(device), b.to(device)).flatten()
+    weights = [layer.model[-1].weight.sqrt() for layer in model.lins]  # LPIPS's weights of channels, none negative
+
+    def maps(x):
+        levels = model.net.forward(model.scaling_layer(x.to(device)))
+        return [lpips.normalize_tensor(level) * weight for level, weight in zip(levels, weights)]
+
+    return _MapDistance(maps)
 
 # %% ../../nbs/evaluation/02_diversity.ipynb #052b2615
 def _tiny_distance(device=None):  # a function of two (n, 3, h, w) in [-1, 1] that returns (n,)
@@ -207,7 +242,7 @@ def _tiny_distance(device=None):  # a function of two (n, 3, h, w) in [-1, 1] th
         x = torch.nn.functional.interpolate(x.to(device), size=(network.config["size"],) * 2, mode="bilinear", antialias=True)
         return [torch.nn.functional.normalize(one, dim=1) for one in network.maps(x)]
 
-    return lambda a, b: sum((one - other).square().sum(1).mean((1, 2)) for one, other in zip(maps(a), maps(b)))
+    return _MapDistance(maps)
 
 # %% ../../nbs/evaluation/02_diversity.ipynb #c1889480
 @dataclass(frozen=True)
@@ -224,6 +259,7 @@ class _Mode:
     empty: float | None = None  # score of a cluster with fewer than two images; None = it is dropped
     real_as_bytes: bool = False  # real images stay at 0 to 255
     ours: bool = False  # sorted by name, with interval and real_baseline
+    most: int | None = None  # images of a class that are compared, a seeded choice of more; None = all
 
 
 _MODES = {
@@ -231,7 +267,7 @@ _MODES = {
     for mode in (
         _Mode("anomalydiffusion", "vgg", stretch=Image.BILINEAR, last_of_equals=True),
         _Mode("dfmgan", "alex", stretch=Image.LANCZOS, per_cluster=200, shuffled=False, empty=0.0, real_as_bytes=True),
-        _Mode("seeded", "vgg", ours=True),
+        _Mode("seeded", "vgg", ours=True, most=50),
     )
 }
 
@@ -260,6 +296,45 @@ def _image_reader(sources, mode, as_bytes=False, keep=256):  # a function of an 
     return lru_cache(maxsize=keep)(read)
 
 # %% ../../nbs/evaluation/02_diversity.ipynb #b26c9566
+class _KeptMaps:
+    "The maps of images by their index, kept up to a limit."
+
+    def __init__(self, read, distance, most_bytes=2**29):
+        self.read, self.distance, self.most, self.kept, self.passes = read, distance, most_bytes, {}, 0
+
+    def __call__(self, i):
+        "The maps of an image as one row."
+        if i in self.kept:
+            return self.kept[i]
+        row, self.passes = self.distance.row(self.read(i)), self.passes + 1
+        if len(self.kept) < self.at_once(row):
+            self.kept[i] = row
+        return row
+
+    def at_once(self, row):
+        "How many rows there is room for."
+        return max(1, self.most // row.nbytes)
+
+
+@torch.no_grad()
+def _map_distances(of_a, a, of_b, b, bar=None):  # (len(a), len(b)), float64 on the CPU
+    "The distances of images from kept maps, a tile of rows at a time; with the same images on both sides each pair once."
+    same, matrix = of_a is of_b and a == b, torch.zeros(len(a), len(b), dtype=torch.float64)
+    tile = of_a.at_once(of_a(a[0])) if a and b else 1
+    for first in range(0, len(a), tile):
+        rows = [of_a(i) for i in a[first : first + tile]]
+        for column in range(first if same else 0, len(b)):
+            found = _squared_distances(rows, [of_b(b[column])])[:, 0]
+            matrix[first : first + tile, column] = found
+            if same:
+                matrix[column, first : first + tile] = found
+        if bar is not None:
+            bar.update(len(rows) * len(b))
+    if not matrix.isfinite().all():
+        raise InputError("the distance gave something else than one finite number for each pair of images; use another distance function")
+    return matrix
+
+# %% ../../nbs/evaluation/02_diversity.ipynb #a771bf70
 @torch.no_grad()
 def _pair_distances(read_a, read_b, pairs, distance, batch_size=16, bar=None):  # (p,), float64 on the CPU
     "The distance of each pair. Raises InputError where one is not a finite number."
@@ -278,6 +353,8 @@ def _pair_distances(read_a, read_b, pairs, distance, batch_size=16, bar=None):  
 
 def _distance_matrix(read_a, n_a, read_b, n_b, distance, batch_size=16, bar=None, tile=128):  # (n_a, n_b)
     "The distance of each image of one set to each of another."
+    if isinstance(read_a, _KeptMaps):
+        return _map_distances(read_a, list(range(n_a)), read_b, list(range(n_b)), bar)
     tiles = torch.arange(n_b).split(tile)
     pairs = [torch.cartesian_prod(torch.arange(n_a), columns) for columns in tiles]
     return torch.cat([_pair_distances(read_a, read_b, part, distance, batch_size, bar).reshape(n_a, -1) for part in pairs], dim=1)
@@ -285,6 +362,8 @@ def _distance_matrix(read_a, n_a, read_b, n_b, distance, batch_size=16, bar=None
 
 def _within_cluster(read, members, distance, batch_size=16, bar=None):  # (k, k), zero on the diagonal
     "The distance of each pair of one cluster, computed once."
+    if isinstance(read, _KeptMaps):
+        return _map_distances(read, members, read, members, bar)
     k, index = len(members), torch.tensor(members, dtype=torch.long)
     one, other = torch.triu_indices(k, k, 1)
     matrix = torch.zeros(k, k, dtype=torch.float64)
@@ -319,9 +398,6 @@ def _average_clusters(matrices, weights, empty=None):  # (resamples,), nan where
     return torch.stack(scores).nanmean(0)
 
 # %% ../../nbs/evaluation/02_diversity.ipynb #d2c9d7f4
-_MOST_REAL = 100  # real images behind the baseline, a seeded choice of more
-
-
 def intra_cluster_diversity(
     real: list,  # paths or PIL images of one class, those that were trained on
     fake: list,  # paths or PIL images generated for that class
@@ -341,7 +417,10 @@ def intra_cluster_diversity(
     about = dict(measure=measure, mode=mode.name)
     if len(fake) < 2:
         return dict(not_measured(len(fake)), **about, clusters=[], dropped=len(real))
+    real, fake, note = _at_most(real, fake, mode.most, seed)
     read_real, read_fake = _image_reader(real, mode, mode.real_as_bytes), _image_reader(fake, mode)
+    if isinstance(between, _MapDistance):
+        read_real, read_fake = _KeptMaps(read_real, between), _KeptMaps(read_fake, between)
     with tqdm(total=len(real) * len(fake), desc=f"nearest, {measure}", disable=not progress) as bar:
         matrix = _distance_matrix(read_fake, len(fake), read_real, len(real), between, batch_size, bar)
     owners = _owners(matrix, mode.last_of_equals)
@@ -350,12 +429,25 @@ def intra_cluster_diversity(
     with tqdm(total=pairs, desc=f"within clusters, {measure}", disable=not progress) as bar:
         matrices = [_within_cluster(read_fake, m, between, batch_size, bar) for m in members]
     clusters, dropped = torch.bincount(owners, minlength=len(real)).tolist(), sum(len(m) < 2 for m in members)
-    result = dict(_value_of(matrices, mode, len(fake)), **about, clusters=clusters, dropped=dropped)
+    result = dict(_value_of(matrices, mode, len(fake), note), **about, clusters=clusters, dropped=dropped)
     if not mode.ours or result["value"] is None:
         return result
     generator = torch.Generator().manual_seed(seed)
     interval = _interval(result["value"], matrices, resamples, generator)
-    return dict(result, **interval, **_real_variety(real, matrices, mode, between, generator, batch_size, progress))
+    return dict(result, **interval, **_real_variety(read_real, len(real), matrices, between, generator, batch_size, progress))
+
+
+def _at_most(real, fake, most, seed):  # the two, and a note where some are left out
+    "A seeded choice of large sets."
+    generator = random.Random(seed)
+    chosen = [images if most is None or len(images) <= most else _some(images, most, generator) for images in (real, fake)]
+    if [len(real), len(fake)] == list(map(len, chosen)):
+        return real, fake, None
+    return *chosen, f"{len(chosen[1])} of {len(fake)} generated and {len(chosen[0])} of {len(real)} real images compared"
+
+
+def _some(images, most, generator):
+    return [images[i] for i in sorted(generator.sample(range(len(images)), most))]
 
 
 def _in_order(sources, kind, mode):
@@ -367,12 +459,12 @@ def _in_order(sources, kind, mode):
     return sorted(sources, key=str) if mode.ours and paths else sources
 
 
-def _value_of(matrices, mode, n):
+def _value_of(matrices, mode, n, note=None):
     total = sum(len(matrix) for matrix in matrices)
     value = float(_average_clusters(matrices, torch.ones(1, total, dtype=torch.float64), mode.empty))
     if value != value:
         return not_measured(n, "no real image has two generated ones, ")
-    return dict(value=value, low=None, high=None, real_baseline=None, n=n, note=None)
+    return dict(value=value, low=None, high=None, real_baseline=None, n=n, note=note)
 
 
 def _interval(value, matrices, resamples, generator):
@@ -382,18 +474,16 @@ def _interval(value, matrices, resamples, generator):
     return dict(low=None if low is None else max(low, 0.0), high=high)
 
 
-def _real_variety(real, matrices, mode, between, generator, batch_size, progress):
+def _real_variety(read, n, matrices, between, generator, batch_size, progress):
     "The baseline: leave one out, at the size that both sets have."
-    if len(real) < 3:
+    if n < 3:
         return dict(real_baseline=None)
-    real = [real[i] for i in sorted(torch.randperm(len(real), generator=generator)[:_MOST_REAL].tolist())]
-    read = _image_reader(real, mode)
-    with tqdm(total=len(real) * (len(real) - 1) // 2, desc="real against real", disable=not progress) as bar:
-        matrix = _within_cluster(read, list(range(len(real))), between, batch_size, bar)
-    owners = _owners(matrix + torch.diag(torch.full((len(real),), torch.inf, dtype=torch.float64)))
-    clusters = [matrix[owners == k][:, owners == k] for k in range(len(real))]
+    with tqdm(total=n * (n - 1) // 2, desc="real against real", disable=not progress) as bar:
+        matrix = _within_cluster(read, list(range(n)), between, batch_size, bar)
+    owners = _owners(matrix + torch.diag(torch.full((n,), torch.inf, dtype=torch.float64)))
+    clusters = [matrix[owners == k][:, owners == k] for k in range(n)]
     total = sum(len(m) for m in matrices)
-    size = min(total, len(real))
+    size = min(total, n)
     baseline, value = (_at_size(sets, size, generator) for sets in (clusters, matrices))
     if baseline is None:
         return dict(real_baseline=None)
