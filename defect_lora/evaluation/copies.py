@@ -89,9 +89,13 @@ def unpaired_kernel_distance(
 ) -> float:
     "KID in which no generated image is compared with the real one that it may have been taken from."
     kernel = (fake @ real.T / real.shape[1] + 1) ** 3
-    apart = torch.ones_like(kernel).scatter_(1, nearest[:, None], 0)
-    members = torch.nn.functional.one_hot(labels, int(labels.max()) + 1).to(kernel.dtype)
-    sums, counts, whole = (kernel * apart) @ members, apart @ members, members.sum(0)
-    means = torch.where(counts > 0, sums, kernel @ members) / torch.where(counts > 0, counts, whole).clamp_min(1)
-    across = (means * whole).sum(1).mean() / len(real)
-    return kernel_distance(real, fake, labels, fake_labels) + 2 * float(kernel.mean() - across)
+    apart, size = torch.ones_like(kernel).scatter_(1, nearest[:, None], 0), int(max(labels.max(), fake_labels.max())) + 1
+    members = torch.nn.functional.one_hot(labels, size).to(kernel.dtype)
+    whole, of_fake = members.sum(0), fake_labels.bincount(minlength=size)
+    share = torch.minimum(whole / len(real), of_fake / len(fake))  # a class weighs the same in both sets, as in KID
+    share = share / share.sum().clamp_min(1e-12)
+    sums, counts = (kernel * apart) @ members, apart @ members
+    usual = kernel @ members / whole.clamp_min(1)
+    without = torch.where(counts > 0, sums / counts.clamp_min(1), usual)
+    rewarded = (share / of_fake.clamp_min(1))[fake_labels] @ ((usual - without) @ share)
+    return kernel_distance(real, fake, labels, fake_labels) + 2 * float(rewarded)

@@ -153,7 +153,7 @@ class WatchingOptions:
     evaluate_every: int = 10  # epochs between evaluations, which compare samples with the real images; 0 = none
     evaluate_per_class: int = 10  # images of each class in an evaluation
     held_out_per_class: int = 4  # images of each class beyond per_class whose loss is measured beside the samples; 0 = none
-    patience: int = 20  # epochs without a better FID after which training stops; 0 = it never stops early
+    patience: int = 20  # epochs without a better evaluation after which training stops; 0 = it never stops early
     num_inference_steps: int = 50  # DDIM steps of a sample
     guidance_scale: float = 7.5  # of a sample
     init_latents: Literal["noise", "mean"] = (
