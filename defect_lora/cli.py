@@ -236,7 +236,8 @@ class Generate:
             shard_size=self.shard_size,
             **self._sampling(),
         )
-        return [f"{self.per_class * len(names or pipe.classes)} images: {self.out}", f"manifest: {Path(self.out) / 'manifest.jsonl'}"]
+        manifest = Path(self.out) / "manifest.jsonl"
+        return [f"{len(manifest.read_text(encoding='utf-8').splitlines())} images: {self.out}", f"manifest: {manifest}"]
 
     def _paint(self, pipe, names):
         from defect_lora.generation.painting import GUIDANCE, paint_defects

@@ -15,7 +15,7 @@ import shutil
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 # %% ../../nbs/data/00_files.ipynb #5560b4b3
@@ -149,12 +149,36 @@ def whole_file(
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
+            _hold(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+# %% ../../nbs/data/00_files.ipynb #569b5217
+def sweep_temporaries(
+    folder: Path,  # all that lies in it
+) -> None:
+    "Remove the files that killed processes had begun."
+    for path in Path(folder).rglob(".*.tmp"):
+        with suppress(OSError):
+            if re.fullmatch(r"\.[0-9a-f]{32}\.tmp", path.name) and path.is_file():
+                with open(path, "rb") as file:
+                    if _hold(file):
+                        path.unlink()
+
+
+def _hold(file):
+    "Take a lock for as long as a file is open; whether that was possible."
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows, a file system without locks, or another has it
+        return False
+    return True
 
 # %% ../../nbs/data/00_files.ipynb #a46af12f
 def write_atomically(

@@ -7,14 +7,17 @@ __all__ = ['find_category', 'labelled_images', 'find_good_parts', 'download_cate
 
 # %% ../../nbs/data/02_layouts.ipynb #935dbafe
 import csv
+import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .files import InputError, check_names, path_inside, read_rows, read_text
+from .files import InputError, check_names, parse_json, path_inside, read_rows, read_text, write_atomically
 from .images import check_images, list_images, open_image, read_mask
 
 # %% ../../nbs/data/02_layouts.ipynb #4c302e91
@@ -300,6 +303,94 @@ def read_manifest(
             path_inside(folder, entry, line)
     check_names({row["class_name"]: 0 for _, row in lines if isinstance(row.get("class_name"), str)}, file)
     return [row for _, row in lines]
+
+# %% ../../nbs/data/02_layouts.ipynb #edb1ae36
+def plan_withdrawal(
+    folder: Path,  # of a set
+    images: dict,  # path -> class name
+    to: Path,  # another folder
+) -> dict:  # where each file goes, masks among them
+    "What leaves a set with some of its images. Raises InputError where a name is taken."
+    masks, moves = _masks_in(Path(folder)), {}
+    for path, name in images.items():
+        mask = masks.get(os.path.abspath(path))
+        moves[path] = to / (_name_in(folder, path) if mask else Path(name, path.name))
+        if mask:
+            moves[mask] = to / _name_in(folder, mask)
+    taken = next((target for target in moves.values() if target.exists()), None)
+    if taken:
+        raise InputError(f"{taken} exists already; move it elsewhere, nothing was moved")
+    return moves
+
+
+def _masks_in(folder):
+    "Image -> mask, by the manifest or by the layout; paths as they are on the disk."
+    rows = [row for row in read_manifest(folder) or [] if "file" in row and "mask" in row]
+    pairs = [(folder / row["file"], folder / row["mask"]) for row in rows]
+    if not rows:
+        with suppress(InputError):
+            pairs = [(sample.path, sample.mask) for sample in find_category(folder, check_files=False).samples if sample.mask]
+    return {os.path.abspath(image): mask for image, mask in pairs if mask.is_file() and not _name_in(folder, mask).startswith("..")}
+
+
+def _name_in(folder, path):
+    "A file of a folder as a list names it."
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+# %% ../../nbs/data/02_layouts.ipynb #e9192216
+REJECTED = "rejected.jsonl"
+
+
+def read_rejected(folder: Path) -> dict:  # file in the set -> its row, with why
+    "The images that were taken out of a set, and did not come back."
+    path = Path(folder) / REJECTED
+    rows = [row for _, row in read_rows(path)] if path.is_file() else []
+    return {row["file"]: row for row in rows if isinstance(row.get("file"), str) and not path_inside(folder, row["file"], path).exists()}
+
+# %% ../../nbs/data/02_layouts.ipynb #12e9aec1
+def withdraw(
+    folder: Path,  # of a set
+    moves: dict,  # as `plan_withdrawal` gives it
+    to: Path,  # the other folder
+) -> None:
+    "Move files out of a set; its labels follow, and it remembers them."
+    folder, rows = Path(folder), read_manifest(folder) or []
+    gone = {_name_in(folder, path) for path in moves}
+    leaving = [row for row in rows if row.get("file") in gone]
+    known = {row["file"]: row for row in [*read_rejected(folder).values(), *leaving]}
+    if leaving:
+        write_atomically(folder / REJECTED, _as_lines(known.values()))
+    for path, target in moves.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, target)
+    if leaving:
+        write_atomically(to / "manifest.jsonl", _as_lines([*(read_manifest(to) or []), *leaving]))
+        write_atomically(folder / "manifest.jsonl", _as_lines(row for row in rows if row.get("file") not in gone))
+    if (folder / "annotations.json").is_file():
+        _split_coco(folder / "annotations.json", to / "annotations.json", gone)
+
+
+def _as_lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _split_coco(path, other, gone):
+    "Some images of a file in COCO's format, with what belongs to them, go into another one."
+    labels = parse_json(read_text(path), path)
+    moved = parse_json(read_text(other), other) if other.is_file() else labels | dict(images=[], annotations=[])
+    ids = {image["id"] for image in labels["images"] if image["file_name"] in gone}
+    first = {key: 1 + max((row["id"] for row in moved[key]), default=0) for key in ("images", "annotations")}
+    number = {old: first["images"] + i for i, old in enumerate(sorted(ids))}
+    moved["images"] += [row | dict(id=number[row["id"]]) for row in labels["images"] if row["id"] in ids]
+    for row in labels["annotations"]:
+        if row["image_id"] in ids:
+            moved["annotations"].append(
+                row | dict(id=1 + max((a["id"] for a in moved["annotations"]), default=0), image_id=number[row["image_id"]])
+            )
+    labels["images"] = [row for row in labels["images"] if row["id"] not in ids]
+    labels["annotations"] = [row for row in labels["annotations"] if row["image_id"] not in ids]
+    for place, value in ((other, moved), (path, labels)):
+        write_atomically(place, json.dumps(value))
 
 # %% ../../nbs/data/02_layouts.ipynb #e69b54bb
 def is_good(class_name: str) -> bool:

@@ -8,7 +8,6 @@ __all__ = ['screen_images', 'curate']
 # %% ../../nbs/evaluation/07_curation.ipynb #bd888453
 import contextlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from .distances import one_thread
 from .evaluator import read_sets
 from .features import common_view, extract_features, pixel_digests, suiting_features
 from ..data.files import InputError, file_sha256, write_atomically
+from ..data.layouts import plan_withdrawal, withdraw
 from .memorization import find_neighbours
 
 # %% ../../nbs/evaluation/07_curation.ipynb #95330412
@@ -111,24 +111,16 @@ def curate(
     "Move the rejected images aside, with their reasons in reasons.jsonl; nothing is deleted. Raises InputError where a name is taken."
     quarantine, counts = _quarantine_folder(fake), {}
     rejected = [decision for decision in decisions if decision.reasons]
-    for decision in rejected:
-        if _target(quarantine, decision).exists():
-            raise InputError(f"{_target(quarantine, decision)} exists already; move it elsewhere, nothing was moved")
+    moves = plan_withdrawal(fake, {Path(decision.path): decision.class_name for decision in rejected}, quarantine)
     if rejected:
         write_atomically(quarantine / "reasons.jsonl", _lines(quarantine / "reasons.jsonl", rejected))
         known = read_curation(fake).union(*(decision.known for decision in rejected))
         write_atomically(Path(fake) / "curation.json", json.dumps(dict(real=sorted(known)), indent=1))
+        withdraw(fake, moves, quarantine)
     for decision in decisions:
-        if decision.reasons:
-            _target(quarantine, decision).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(decision.path, _target(quarantine, decision))
         kept, moved = counts.get(decision.class_name, (0, 0))
         counts[decision.class_name] = (kept + (not decision.reasons), moved + bool(decision.reasons))
     return counts
-
-
-def _target(quarantine, decision):
-    return quarantine / decision.class_name / Path(decision.path).name
 
 
 def _lines(path, rejected):

@@ -6,6 +6,7 @@
 __all__ = ['ImageSet', 'add_images', 'zip_set']
 
 # %% ../../nbs/generation/00_image_set.ipynb #c57c7e3a
+import functools
 import json
 import tarfile
 import zipfile
@@ -20,7 +21,7 @@ from PIL import Image
 
 from ..data.files import InputError, check_names, path_to_name, whole_file, write_atomically
 from ..data.images import IMAGE_SUFFIXES, open_mask, peek_provenance, png_bytes, read_mask, read_provenance, save_image
-from ..data.layouts import is_good, read_manifest
+from ..data.layouts import is_good, read_manifest, read_rejected
 
 # %% ../../nbs/generation/00_image_set.ipynb #d7093092
 def image_place(
@@ -227,7 +228,17 @@ class ImageSet:
         rows = [self.rows[i] for i in part]
         if "shard" in rows[0]:
             return [] if _is_packed(self.out / rows[0]["shard"], rows) else part
-        return [i for i, row in zip(part, rows) if not (_is_made(self.out / row["file"], row) and _has_mask(self.out, row))]
+        made = [self.is_rejected(row) or (_is_made(self.out / row["file"], row) and _has_mask(self.out, row)) for row in rows]
+        return [i for i, there in zip(part, made) if not there]
+
+    @functools.cached_property
+    def _rejected(self):
+        return read_rejected(self.out)
+
+    def is_rejected(self, row: dict) -> bool:
+        "Was this very image made and taken out of the set?"
+        found = self._rejected.get(row["file"])
+        return found is not None and _follows(found, row)
 
     def write(
         self,
@@ -242,7 +253,7 @@ class ImageSet:
 
     def finish(self) -> None:
         "Write the manifest and the labels of all that is there."
-        rows = self.rows
+        rows = [row for row in self.rows if not self.is_rejected(row)]
         if self.defects is not None:  # a pair may be left out, and what is there says more than was planned
             rows = [peek_provenance(self.out / row["file"]) for row in rows if (self.out / row["file"]).exists()]
         _write_labels(self.out, rows, self.defects)

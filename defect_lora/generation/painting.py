@@ -385,7 +385,7 @@ def _check_pairs(good, names, layout):
 
 def _say_left_out(pairs):
     "Name the pairs that nothing came of, from one process."
-    left = [row["class_name"] for row in pairs.rows if not (pairs.out / row["file"]).exists()]
+    left = [row["class_name"] for row in pairs.rows if not (pairs.out / row["file"]).exists() and not pairs.is_rejected(row)]
     if left and processes().is_main_process:
         counts = ", ".join(f"{name} {left.count(name)}" for name in dict.fromkeys(left))
         log.warning(

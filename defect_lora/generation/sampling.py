@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from defect_lora.data.files import InputError, check_names
+from defect_lora.data.files import InputError, check_names, sweep_temporaries
 from defect_lora.generation.image_set import ImageSet, image_place
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed
 from defect_lora.training.memory import processes, sum_over_processes
@@ -60,6 +60,8 @@ def fill_set(
     "Make what is missing of a set, as one of the processes that share it. Raises InputError."
     images.refuse_others()
     state = processes()
+    if state.is_main_process:
+        sweep_temporaries(images.out)  # the others write once all have counted
     parts = images.parts()[state.process_index :: state.num_processes]
     missing = [images.missing(part) for part in parts]
     mine, left = sum(map(len, parts)), sum(map(len, missing))

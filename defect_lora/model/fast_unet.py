@@ -316,10 +316,13 @@ _ROUNDING = 0.1  # share of what an adapter adds
 
 @contextmanager
 def merge_adapters(
-    layers: list[BaseTunerLayer],  # peft's layers, none of them merged or switched off
+    find_layers: Callable[
+        [], list[BaseTunerLayer]
+    ],  # peft's layers, none of them merged or switched off: asked once no other thread samples
 ):
     "For the length of a with block, adapters are part of the pretrained weights, where that is exact enough."
     with _SAMPLING:
+        layers = find_layers()
         before = []
         try:
             for layer in layers:

@@ -252,7 +252,7 @@ class ClassConditionedUNet(nn.Module):
             raise InputError(
                 "the adapters hold values that are not finite: the training diverged; take a lower learning rate, or an earlier checkpoint"
             )
-        with merge_adapters(self._mergeable()):
+        with merge_adapters(self._mergeable):
             yield self
 
     def autocast(self):  # a context

@@ -89,6 +89,9 @@ class LossGuard:
         return before
 
 # %% ../../nbs/training/08_optimization.ipynb #504e9172
+RULES = 2  # of an update; since 2 weight decay leaves the embedding alone, and an image counts the same in a batch of any size
+
+
 class Updates:
     "What changes the weights: AdamW behind gradient clipping and, in half precision, a scaler."
 
@@ -102,8 +105,23 @@ class Updates:
     ):
         self.model, self.accelerator, self.max_grad_norm, self.overflows = model, accelerator, config.max_grad_norm, 0
         self.optimizer = accelerator.prepare(_build_optimizer(model, config))
+        self.weight_decay = config.weight_decay
+        self.follow(RULES)
         if accelerator.scaler is not None:  # it begins with its first use: here, for a process that gets no piece of the first step
             accelerator.scaler.scale(torch.zeros((), device=accelerator.device))
+
+    def follow(self, rules: int) -> None:
+        "A run keeps the rules that it was begun with."
+        self.rules = rules
+        self.optimizer.optimizer.param_groups[1]["weight_decay"] = 0.0 if rules > 1 else self.weight_decay  # the embedding's
+
+    def share(
+        self,
+        images: int,  # in a batch
+        full: int,  # in a whole one
+    ) -> float:
+        "What a batch counts for: the last of an epoch, which may be small, by its images."
+        return images / full if self.rules > 1 else 1.0
 
     @property
     def parameters(self) -> list:
@@ -142,7 +160,8 @@ class Updates:
 
     def state(self) -> dict:  # for JSON
         "What belongs to the tensors."
-        return dict(scaler=self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}, overflows=self.overflows)
+        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
+        return dict(scaler=scaler, overflows=self.overflows, rules=self.rules)
 
     @torch.no_grad()
     def restore(
@@ -163,6 +182,7 @@ class Updates:
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.overflows = state["overflows"]
+        self.follow(state.get("rules", 1))
 
 # %% ../../nbs/training/08_optimization.ipynb #ba5ede7e
 def _check_tensors(tensors, parameters):

@@ -18,12 +18,13 @@ from tqdm.auto import tqdm
 
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError, RunError, check_names
+from defect_lora.data.layouts import is_good
 from defect_lora.model.base import load_base
 from defect_lora.model.pipeline import DefectPipeline, check_size, fingerprint, size_multiple
 from defect_lora.model.scopes import TARGETS
 from defect_lora.model.unet import ClassConditionedUNet
 from defect_lora.training.checkpoints import list_checkpoints
-from defect_lora.training.config import Plan, PlannedStep, TrainConfig
+from defect_lora.training.config import RECIPES, Plan, PlannedStep, TrainConfig
 from defect_lora.training.latents import Batch, LatentDataset, derive_seed, diffusion_loss, seeded
 from defect_lora.training.memory import Cost, Microbatches, any_process, is_out_of_memory, make_accelerator, measure, sum_gradients
 from defect_lora.training.metrics import best_of, best_words, validations
@@ -84,6 +85,8 @@ class Trainer:
         self.size = config.size or self.base.size
         check_size(self.size, size_multiple(self.base.unet, self.base.vae))
         dataset = _check_classes(_open_dataset(config, self.size) if dataset is None else dataset, config)
+        if not list_checkpoints(self.folder.checkpoints):
+            _check_masks(dataset, config)
         self.data = LatentDataset(dataset, self.base, config, self.accelerator.device, self.accelerator.is_main_process)
         self.plan = Plan(config, len(self.data))
         self.model, self.given = _prepare_model(model, self.base, config, len(self.data.classes), self.accelerator)
@@ -199,13 +202,14 @@ class Trainer:
         batch: Batch,
         step: int,  # from 0; dropout's pattern follows from it and from the pieces
     ) -> torch.Tensor:
-        "Gradients of the mean loss over the effective batch, in whichever pieces; returns that loss."
+        "Gradients of the mean loss over the effective batch, in whichever pieces; returns the mean over the images that are there."
         total, device = 0.0, self.accelerator.device
+        share = self.updates.share(len(batch), min(self.config.effective_batch, len(self.data)))
         for piece in self.microbatches.pieces(len(batch)):
             part = batch.take(piece, device)
             with seeded(derive_seed(self.config.seed, "dropout", step, piece.start), device), self.accelerator.autocast():
                 loss = diffusion_loss(self.model, self.data.scheduler, part, self.config.snr_gamma).sum() / len(batch)
-            self.accelerator.backward(loss)
+            self.accelerator.backward(share * loss)
             total = total + loss.detach()
         return sum_gradients(self.accelerator, total, self.updates.parameters)
 
@@ -335,6 +339,22 @@ def _check_classes(dataset, config):
     return dataset
 
 # %% ../../nbs/training/09_trainer.ipynb #44ca1096
+def _check_masks(dataset, config):
+    "Masks that are asked for and not there are not passed over. Raises InputError."
+    if config.mask_weight == 1 or not hasattr(dataset, "samples"):
+        return
+    defects = [sample for sample in dataset.samples if not is_good(dataset.classes[sample.label])]
+    missing = [sample.path for sample in defects if sample.mask is None]
+    where, remedy = config.data or "the data set", "put them where its layout has them, or take a mask_weight of 1"
+    recipe = RECIPES[config.recipe](config.base).get("mask_weight", 1) if config.recipe in RECIPES else 1
+    if len(missing) == len(defects) and config.mask_weight != recipe:
+        raise InputError(f"mask_weight is {config.mask_weight:g}, but {where} has no masks; {remedy}")
+    if len(missing) == len(defects):
+        log.info("%s has no masks: the recipe's mask_weight of %g has no effect", where, config.mask_weight)
+    elif missing:
+        log.warning("%d of %d defect images in %s have no mask, such as %s; %s", len(missing), len(defects), where, missing[0], remedy)
+
+
 def _prepare_model(model, base, config, num_classes, accelerator):
     "The model that is trained, its frozen weights in the precision that the device computes in; and a digest of what the caller brought."
     precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)
