@@ -352,7 +352,7 @@ def load_report(
         found["per_class"] = {name: _renamed(part, names) for name, part in found["per_class"].items()}
         measures = {key: found.pop(key, _NOT_THERE) if key in _LATER else found.pop(key) for key in _MEASURES}
         return Report(measures=_renamed(measures, names), sections=sections, **found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder} holds no report ({error}); write one with `defect-lora evaluate` or `write_report`") from None
 
 

@@ -24,7 +24,7 @@ from defect_lora.data.files import InputError, check_names, file_sha256
 from defect_lora.data.images import check_images, open_image, size_within, to_rgb
 from defect_lora.data.layouts import find_good_parts, is_good
 from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, defect_names, pair_place
-from defect_lora.generation.placement import Places
+from defect_lora.generation.placement import Places, mask_window
 from defect_lora.generation.sampling import fill_set
 from defect_lora.model.base import encode_latents
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
@@ -50,14 +50,16 @@ def _latent_mask(pipe, mask):
     return F.max_pool2d(square[None], pipe.vae_scale_factor) > 0
 
 
-def _to_photograph(levels, size):
-    "From the model's square, (size, size, 3) float32, back to a photograph's shape and size."
+def _to_photograph(levels, size, window):
+    "From the model's square, (size, size, 3) float32, back to a window, as two slices, of a photograph of that size."
     small = size_within(size, len(levels))
     (above, _), (left, _) = margins(small, len(levels))
     levels = levels[above : above + small[1], left : left + small[0]]
     if small == tuple(size):
-        return levels
-    channels = [Image.fromarray(np.ascontiguousarray(levels[..., c])).resize(size, Image.BICUBIC) for c in range(3)]
+        return levels[window]
+    (y, below), (x, right) = ((side.start, side.stop) for side in window)
+    box = (x * small[0] / size[0], y * small[1] / size[1], right * small[0] / size[0], below * small[1] / size[1])
+    channels = [Image.fromarray(np.ascontiguousarray(levels[..., c])).resize((right - x, below - y), Image.BICUBIC, box) for c in range(3)]
     return np.stack([np.asarray(channel) for channel in channels], axis=2)
 
 # %% ../../nbs/generation/03_painting.ipynb #50a4553a
@@ -101,19 +103,20 @@ _FAINT, _CLEAR = 10, 30  # levels of 255
 def change_mask(
     before: np.ndarray,  # (height, width, 3) levels
     after: np.ndarray,  # the same shape
+    pixels: int | None = None,  # of the whole picture, where these are a window of it
 ) -> np.ndarray:  # (height, width) bool
     "Where two pictures of one part differ so that a person sees it."
     difference = np.abs(np.float32(after) - np.float32(before)).max(2)
     pieces, _ = ndimage.label(difference > _FAINT)
     clear = np.setdiff1d(pieces[difference > _CLEAR], 0)
-    return _remove_small_objects(ndimage.binary_fill_holes(np.isin(pieces, clear)))
+    return _remove_small_objects(ndimage.binary_fill_holes(np.isin(pieces, clear)), pixels or pieces.size)
 
 
-def _remove_small_objects(mask, share=2e-4):
+def _remove_small_objects(mask, pixels, share=2e-4):
     "A mask without pieces under this share of the picture, or under 4 pixels."
     pieces, count = ndimage.label(mask)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-    return mask & (sizes >= max(4, share * mask.size))[pieces]
+    return mask & (sizes >= max(4, share * pixels))[pieces]
 
 # %% ../../nbs/generation/03_painting.ipynb #26117b43
 def iou(
@@ -157,18 +160,28 @@ def _blend_change(
     shown: np.ndarray,  # (size, size, 3) what the generated latents show
     was: np.ndarray,  # (size, size, 3) what the photograph's own latents show
 ) -> Painted:
-    "Add the change to the photograph, inside its mask."
-    shown, was = (_to_photograph(levels, image.size) for levels in (shown, was))
-    before, width = np.asarray(image, np.float32), _FEATHER * max(image.size)
-    fade = np.clip(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] / width, 0, 1)
+    "Add the change to the photograph, inside its mask; nothing but a window around that is computed."
+    width = _FEATHER * max(image.size)
+    rows, columns = mask_window(mask, width + 2)
+    inside = mask[rows, columns]
+    shown, was = (_to_photograph(levels, image.size, (rows, columns)) for levels in (shown, was))
+    before = np.asarray(image.crop((columns.start, rows.start, columns.stop, rows.stop)), np.float32)
+    fade = np.clip(ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1] / width, 0, 1)
     strength = ndimage.gaussian_filter(np.abs(shown - was).max(2), width / 4)
     gone = np.clip(strength / 40 - 0.5, 0, 1)[..., None]  # of the old surface's detail, which the latents do not hold
     change = shown - was - gone * (before - was)
-    if (before == before[..., :1]).all():
+    if _is_grey(image):
         change = change.mean(2, keepdims=True)  # a grey photograph stays grey
-    after = before + fade[..., None] * change
-    after = np.rint(np.clip(after, 0, 255)).astype(np.uint8)
-    return Painted(Image.fromarray(after), change_mask(before, after) & mask, mask)  # filled holes end at the mask
+    after = np.rint(np.clip(before + fade[..., None] * change, 0, 255)).astype(np.uint8)
+    painted, changed = image.copy(), np.zeros_like(mask)
+    painted.paste(Image.fromarray(after), (columns.start, rows.start))
+    changed[rows, columns] = change_mask(before, after, mask.size) & inside  # filled holes end at the mask
+    return Painted(painted, changed, mask)
+
+
+def _is_grey(image):
+    red, green, blue = image.split()
+    return red.tobytes() == green.tobytes() == blue.tobytes()
 
 # %% ../../nbs/generation/03_painting.ipynb #189f0542
 def _blend_background(
@@ -313,12 +326,11 @@ _TRIES = 4  # places and seeds for each pair
 class _PairPainter:
     "Paints the pairs of a set; a pair is a function of its row, the photographs and the model."
 
-    KEPT = 32  # photographs that are painted into again without being encoded again
+    KEPT = 2**28  # bytes of photographs that are painted into again without being opened and encoded again
 
     def __init__(self, pipe, good, places):
         self.pipe, self.places = pipe, places
-        self.good = {file_sha256(path)[:16]: path for path in good}
-        self.photograph = functools.lru_cache(self.KEPT)(self._photograph)
+        self.good, self.kept = {file_sha256(path)[:16]: path for path in good}, {}
 
     def __call__(self, rows):
         "Paint a batch, and what failed again: (row, image, mask) of each, or None where nothing was ever to be seen."
@@ -338,9 +350,21 @@ class _PairPainter:
         how = rows[0]["num_inference_steps"], rows[0]["guidance_scale"]
         return paint_images(self.pipe, images, masks, [row["class_id"] for row in rows], *how, seeds, progress=False, encoded=list(encoded))
 
-    def _photograph(self, digest):
-        image = open_image(self.good[digest])
-        return image, encode_photograph(self.pipe, image)
+    def photograph(self, digest):
+        "An image and its encoding; the latest are kept, as far as there is room for them."
+        found = self.kept.pop(digest, None)
+        if found is None:
+            image = open_image(self.good[digest])
+            found = image, encode_photograph(self.pipe, image)
+        self.kept[digest] = found
+        while len(self.kept) > 1 and sum(map(_bytes_of, self.kept.values())) > self.KEPT:
+            del self.kept[next(iter(self.kept))]
+        return found
+
+
+def _bytes_of(kept):
+    image, latents = kept
+    return 3 * image.width * image.height + latents.nbytes
 
 # %% ../../nbs/generation/03_painting.ipynb #2becfc3a
 def paint_defects(

@@ -219,6 +219,15 @@ def _nearest_distance(points, default):
     return float(np.clip(np.median(np.where(np.eye(len(points), dtype=bool), np.inf, apart).min(1)), 0.04, 0.5))
 
 # %% ../../nbs/generation/02_placement.ipynb #e33033bb
+def mask_window(
+    mask: np.ndarray,  # (height, width) bool, not empty
+    margin: float,  # pixels around it
+) -> tuple:  # two slices: rows, columns
+    "The mask's bounding box with a margin, inside the picture."
+    margin, filled = math.ceil(margin), (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return tuple(slice(max(0, at[0] - margin), min(n, at[-1] + 1 + margin)) for at, n in zip(filled, mask.shape, strict=True))
+
+# %% ../../nbs/generation/02_placement.ipynb #08cb1ef0
 _MARGIN = 0.015  # of the longer side: a mask is dilated by this
 
 
@@ -226,7 +235,11 @@ def dilate_mask(
     mask: np.ndarray,  # (height, width) bool
 ) -> np.ndarray:  # (height, width) bool
     "A mask and the margin around it."
-    return ndimage.distance_transform_edt(~mask) <= _MARGIN * max(mask.shape)
+    wide = np.zeros_like(mask)
+    if mask.any():
+        window = mask_window(mask, _MARGIN * max(mask.shape) + 1)
+        wide[window] = ndimage.distance_transform_edt(~mask[window]) <= _MARGIN * max(mask.shape)
+    return wide
 
 # %% ../../nbs/generation/02_placement.ipynb #19ddbd53
 class Places:
@@ -258,8 +271,7 @@ class Places:
         part = self.finder(image)
         example, affine = self.of(class_name).sample(part, image.size, rng)
         mask = dilate_mask(warp_mask(example, affine, image.size))
-        edge = dilate_mask(np.asarray(mask_to_image(part).resize(image.size, Image.BILINEAR)) > 127)
-        return mask & edge if example.on_part > 0.9 and (mask & edge).any() else mask
+        return _keep_on_part(mask, part, image.size) if example.on_part > 0.9 and mask.any() else mask
 
     def digest(self, class_name: str) -> str:  # 16 hexadecimal digits
         "What a class's places follow from, beside the photograph and chance."
@@ -267,6 +279,18 @@ class Places:
         for example in self.of(class_name).examples:
             digest.update(np.packbits(example.mask).tobytes() + repr((example.mask.shape, example.frame)).encode())
         return digest.hexdigest()
+
+
+def _keep_on_part(mask, part, size):
+    "A mask without what lies off the part and the margin around that; all of it where nothing else is left."
+    around = mask_window(mask, _MARGIN * max(size) + 1)  # what lies further away is no part of the margin
+    rows, columns = around
+    whole = mask_to_image(part).resize(size, Image.BILINEAR).crop((columns.start, rows.start, columns.stop, rows.stop))
+    near = np.asarray(whole) > 127
+    edge = ndimage.distance_transform_edt(~near) <= _MARGIN * max(size) if near.any() else near
+    kept = np.zeros_like(mask)
+    kept[around] = mask[around] & edge
+    return kept if kept.any() else mask
 
 
 def _read_examples(real, finder, class_name):

@@ -122,7 +122,7 @@ def load_checkpoint(
         _check_whole(folder)
         state = json.loads((folder / "state.json").read_text())
         tensors = {path.stem: load_file(path, device=str(device)) for path in sorted(folder.glob("*.safetensors"))}
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         reason = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else error
         raise InputError(f"checkpoint {folder} is damaged: {reason}") from None
     return tensors, state
@@ -144,7 +144,7 @@ def is_whole(
     "Are all of its files there, as they were written?"
     try:
         _check_whole(Path(folder))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return False
     return True
 
