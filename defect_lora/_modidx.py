@@ -1861,7 +1861,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'defect_lora/training/trainer.py'),
                                               'defect_lora.training.trainer._changed_weights': ( 'training/trainer.html#_changed_weights',
                                                                                                  'defect_lora/training/trainer.py'),
-                                              'defect_lora.training.trainer._check_classes': ( 'training/trainer.html#_check_classes',
+                                              'defect_lora.training.trainer._check_dataset': ( 'training/trainer.html#_check_dataset',
                                                                                                'defect_lora/training/trainer.py'),
                                               'defect_lora.training.trainer._check_masks': ( 'training/trainer.html#_check_masks',
                                                                                              'defect_lora/training/trainer.py'),

@@ -338,12 +338,12 @@ def _name_in(folder, path):
     return Path(os.path.relpath(path, folder)).as_posix()
 
 # %% ../../nbs/data/02_layouts.ipynb #e9192216
-REJECTED = "rejected.jsonl"
+_REJECTED = "rejected.jsonl"
 
 
 def read_rejected(folder: Path) -> dict:  # file in the set -> its row, with why
     "The images that were taken out of a set, and did not come back."
-    path = Path(folder) / REJECTED
+    path = Path(folder) / _REJECTED
     rows = [row for _, row in read_rows(path)] if path.is_file() else []
     return {row["file"]: row for row in rows if isinstance(row.get("file"), str) and not path_inside(folder, row["file"], path).exists()}
 
@@ -359,7 +359,7 @@ def withdraw(
     leaving = [row for row in rows if row.get("file") in gone]
     known = {row["file"]: row for row in [*read_rejected(folder).values(), *leaving]}
     if leaving:
-        write_atomically(folder / REJECTED, _as_lines(known.values()))
+        write_atomically(folder / _REJECTED, _as_lines(known.values()))
     for path, target in moves.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, target)

@@ -293,6 +293,8 @@ class LatentDataset:
         if self.moments is None:
             self._check_fixed()
             self.moments = self._encode(map(self.read, range(len(self))), len(self))
+            if self.config.mask_weight > 1 and not self.moments.masks.any():
+                log.warning("no mask marks anything: mask_weight %g has no effect", self.config.mask_weight)
             held_out = self.held_out_images()
             self.held_out = self._encode((held_out[i] for i in range(len(held_out))), len(held_out)) if len(held_out) else None
             self.release()

@@ -89,7 +89,7 @@ class LossGuard:
         return before
 
 # %% ../../nbs/training/08_optimization.ipynb #504e9172
-RULES = 2  # of an update; since 2 weight decay leaves the embedding alone, and an image counts the same in a batch of any size
+_RULES = 2  # of an update; since 2 weight decay leaves the embedding alone, and an image counts the same in a batch of any size
 
 
 class Updates:
@@ -105,8 +105,8 @@ class Updates:
     ):
         self.model, self.accelerator, self.max_grad_norm, self.overflows = model, accelerator, config.max_grad_norm, 0
         self.optimizer = accelerator.prepare(_build_optimizer(model, config))
-        self.weight_decay = config.weight_decay
-        self.follow(RULES)
+        self.weight_decay, self.effective_batch = config.weight_decay, config.effective_batch
+        self.follow(_RULES)
         if accelerator.scaler is not None:  # it begins with its first use: here, for a process that gets no piece of the first step
             accelerator.scaler.scale(torch.zeros((), device=accelerator.device))
 
@@ -118,10 +118,10 @@ class Updates:
     def share(
         self,
         images: int,  # in a batch
-        full: int,  # in a whole one
+        data: int,  # in the data set, which may be smaller than a whole batch
     ) -> float:
         "What a batch counts for: the last of an epoch, which may be small, by its images."
-        return images / full if self.rules > 1 else 1.0
+        return images / min(self.effective_batch, data) if self.rules > 1 else 1.0
 
     @property
     def parameters(self) -> list:

@@ -84,9 +84,8 @@ class Trainer:
         self.folder = RunFolder(out, config, self.accelerator)
         self.size = config.size or self.base.size
         check_size(self.size, size_multiple(self.base.unet, self.base.vae))
-        dataset = _check_classes(_open_dataset(config, self.size) if dataset is None else dataset, config)
-        if not list_checkpoints(self.folder.checkpoints):
-            _check_masks(dataset, config)
+        dataset = _open_dataset(config, self.size) if dataset is None else dataset
+        _check_dataset(dataset, config, begun=list_checkpoints(self.folder.checkpoints))
         self.data = LatentDataset(dataset, self.base, config, self.accelerator.device, self.accelerator.is_main_process)
         self.plan = Plan(config, len(self.data))
         self.model, self.given = _prepare_model(model, self.base, config, len(self.data.classes), self.accelerator)
@@ -203,8 +202,7 @@ class Trainer:
         step: int,  # from 0; dropout's pattern follows from it and from the pieces
     ) -> torch.Tensor:
         "Gradients of the mean loss over the effective batch, in whichever pieces; returns the mean over the images that are there."
-        total, device = 0.0, self.accelerator.device
-        share = self.updates.share(len(batch), min(self.config.effective_batch, len(self.data)))
+        total, device, share = 0.0, self.accelerator.device, self.updates.share(len(batch), len(self.data))
         for piece in self.microbatches.pieces(len(batch)):
             part = batch.take(piece, device)
             with seeded(derive_seed(self.config.seed, "dropout", step, piece.start), device), self.accelerator.autocast():
@@ -329,14 +327,15 @@ def _open_dataset(config, size):
     return DefectSpectrumDataset(config.data, category=config.category, per_class=config.per_class, size=size, fit=config.fit)
 
 
-def _check_classes(dataset, config):
+def _check_dataset(dataset, config, begun):
     check_names(dataset.classes, config.data or "the data set")
     if len(dataset.classes) < 2:
         raise InputError(
             f"{config.data or 'the data set'} has one class only ({', '.join(dataset.classes)}); "
             "a class can be told apart from two classes on"
         )
-    return dataset
+    if not begun:
+        _check_masks(dataset, config)
 
 # %% ../../nbs/training/09_trainer.ipynb #44ca1096
 def _check_masks(dataset, config):
