@@ -1923,6 +1923,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                              'defect_lora/usefulness/classification.py'),
                                                        'defect_lora.usefulness.classification.FeatureClassifier.__init__': ( 'usefulness/classification.html#featureclassifier.__init__',
                                                                                                                              'defect_lora/usefulness/classification.py'),
+                                                       'defect_lora.usefulness.classification.FeatureClassifier._image': ( 'usefulness/classification.html#featureclassifier._image',
+                                                                                                                           'defect_lora/usefulness/classification.py'),
                                                        'defect_lora.usefulness.classification.FeatureClassifier._test_rows': ( 'usefulness/classification.html#featureclassifier._test_rows',
                                                                                                                                'defect_lora/usefulness/classification.py'),
                                                        'defect_lora.usefulness.classification.FeatureClassifier._view_rows': ( 'usefulness/classification.html#featureclassifier._view_rows',

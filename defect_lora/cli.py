@@ -406,7 +406,9 @@ def _report(args, split):
     evaluator.notes += notes
     report = evaluator.report()
     if split is not None:
-        gain = measure_usefulness(split.few, split.test, args.fake, FeatureClassifier(evaluator.features), progress=True)
+        gain = measure_usefulness(
+            split.few, split.test, args.fake, FeatureClassifier(evaluator.features, seen=evaluator.pixels.view), progress=True
+        )
         gain.notes += split.notes
         report.sections.append(gain.section())
     if args.segmenter:

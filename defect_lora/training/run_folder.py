@@ -11,7 +11,7 @@ import errno
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -274,6 +274,7 @@ class TrainedImages:
     per_class: int | None  # the most of a class; None where that is not known
     paths: list  # its photographs, as far as they are found
     labels: list  # their class names
+    held_out: int = field(default=0, compare=False)  # of each class at most, that chose its best model and its stop
 
 # %% ../../nbs/training/06_run_folder.ipynb #c2ae58cd
 def trained_images(run: Path) -> TrainedImages:
@@ -286,7 +287,8 @@ def trained_images(run: Path) -> TrainedImages:
     names = [name for name, *_ in listed] or [name for *_, name in found]
     most = max(map(names.count, set(names)), default=config and config.per_class)
     mine = [row for row in found if row[0] in digests]
-    return TrainedImages(digests, most, [path for _, path, _ in mine], [name for *_, name in mine])
+    held_out = config.held_out_per_class if config and config.evaluate_every else 0
+    return TrainedImages(digests, most, [path for _, path, _ in mine], [name for *_, name in mine], held_out)
 
 
 def _photographs_of(config, run):

@@ -69,8 +69,9 @@ class FeatureClassifier:
         self,
         features="tiny",  # "tiny", "inception" or a Features
         views: int = 4,  # of each training image
+        seen=None,  # a function of an image, such as a View: what photographs and generated images become alike; None leaves them
     ):
-        self.features, self.views, self.notes = load_features(features), views, []
+        self.features, self.views, self.notes, self.seen = load_features(features), views, [], seen
         self.notes.append(f"Classifier: logistic regression on '{self.features.name}' features, {views} views of an image.")
         self.rows, self.tested, self.seed = {}, {}, None
 
@@ -78,15 +79,19 @@ class FeatureClassifier:
     def _view_rows(self, path, content):
         "The features of an image's views, computed once for a seed; the same picture has the same views."
         if content not in self.rows:
-            pixels = self.features.prepare(open_image(path)).expand(self.views, -1, -1, -1)
+            pixels = self.features.prepare(self._image(path)).expand(self.views, -1, -1, -1)
             generator = torch.Generator().manual_seed((self.seed * 2**32 + int(content[:8], 16)) % 2**63)
             self.rows[content] = self.features.network(random_views(pixels, generator)).double().cpu()
         return self.rows[content]
 
+    def _image(self, path):
+        image = open_image(path)
+        return self.seen(image) if self.seen else image
+
     def _test_rows(self, paths):
         "The features of the test images as they are, computed once."
         new = [path for path in paths if path not in self.tested]
-        self.tested.update(zip(new, extract_features(new, self.features)))
+        self.tested.update(zip(new, extract_features(new, self.features, view=self.seen)))
         return torch.stack([self.tested[path] for path in paths])
 
     def __call__(

@@ -16,7 +16,7 @@ from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError, file_sha256
 from ..data.layouts import labelled_images
 from ..evaluation.copies import clearly_copied, find_copies
-from ..evaluation.features import Features, extract_features, suiting_features
+from ..evaluation.features import Features, common_view, extract_features, suiting_features
 from ..training.run_folder import trained_images
 from .fitting import check_curation, check_overlap
 
@@ -48,8 +48,8 @@ def split_real(
     paths, _ = labelled_images(fake, category)
     check_overlap([s.path for s in split.test.samples], synthetic=paths)
     check_curation([s.path for s in split.test.samples], paths)
-    look = _Look(split, suiting_features(features, paths), progress)
-    split.notes.append(_check_run(split, run, per_class, look))
+    look = _Look(split, suiting_features(features, paths), dict(progress=progress, view=common_view(paths)))
+    split.notes += _check_run(split, run, per_class, look)
     copied = look.nearest(paths)
     _refuse_copies(fake, copied, len(paths), per_class)
     if copied.test:
@@ -92,13 +92,13 @@ class _Found:
 class _Look:
     "Looks for near copies of test images."
 
-    def __init__(self, split, features, progress):
-        self.samples, self.features, self.progress = [*split.few.samples, *split.test.samples], features, progress
+    def __init__(self, split, features, how):
+        self.samples, self.features, self.how = [*split.few.samples, *split.test.samples], features, how
         self.test_from, self.labels = len(split.few), torch.tensor([s.label for s in self.samples])
         self.real, self.flipped = (self._rows([s.path for s in self.samples], flip) for flip in (False, True))
 
     def _rows(self, paths, flip=False):
-        return extract_features(paths, self.features, progress=self.progress, flip=flip)
+        return extract_features(paths, self.features, flip=flip, **self.how)
 
     def nearest(self, paths) -> _Found:
         "The images that are near copies of a test image."
@@ -122,13 +122,13 @@ def _refuse_copies(fake, copied, count, per_class):
 _LOOKED = "test images that generated ones copy were looked for."
 
 
-def _check_run(split, run, per_class, look):  # a note
+def _check_run(split, run, per_class, look):  # notes
     "Compare the test with what a run was trained on."
     if run is None:
-        return f"The run was not given, so which images the generator learned from is not known; {_LOOKED}"
+        return [f"The run was not given, so which images the generator learned from is not known; {_LOOKED}"]
     trained = trained_images(run)
     if not trained.digests:
-        return _check_number(run, trained.per_class, per_class)
+        return [_check_number(run, trained.per_class, per_class)]
     seen = [s for s in split.test.samples if file_sha256(s.path) in trained.digests]
     if seen:
         _refuse_run(split, run, per_class, seen, "images")
@@ -136,11 +136,14 @@ def _check_run(split, run, per_class, look):  # a note
     if near is not None and clearly_copied(near.share):
         _refuse_run(split, run, per_class, list(near.test.values()), "near copies")
     known = {file_sha256(s.path) for s in split.few.samples}
-    others = len(trained.digests - known)
+    others, where = len(trained.digests - known), f"neither in the test nor among the {len(known)} real ones"
+    notes = [f"None of the test images is in the list of what {run} was trained on."]
     if others:
-        where = f"neither in the test nor among the {len(known)} real ones"
-        return f"{run} was trained on {others} images that are {where}: a gain is partly theirs."
-    return f"None of the test images is in the list of what {run} was trained on."
+        notes = [f"{run} was trained on {others} images that are {where}: a gain is partly theirs."]
+    if trained.held_out:
+        said = f"Up to {trained.held_out} images of each class that it was not trained on chose its best model and when it stopped"
+        notes.append(f"{said}; they may be in the test.")
+    return notes
 
 
 def _check_number(run, trained, per_class):
