@@ -9,7 +9,7 @@ _HOMES = {  # module -> the names that it gives to the face
     "data.layouts": ["download_category", "find_good_parts"],
     "data.dataset": ["DefectSpectrumDataset"],
     "data.cables": ["write_cables"],
-    "model.base": ["load_base"],
+    "model.base": ["fetch_base", "load_base"],
     "model.unet": ["ClassConditionedUNet", "ClassEmbedding"],
     "model.pipeline": ["DefectPipeline"],
     "evaluation.features": ["choose_features"],

@@ -58,7 +58,11 @@ def make_handler(hub):
             elif what in ("", "revision"):
                 self.reply(
                     200,
-                    dict(id=repo.partition("/")[2], sha=COMMIT, siblings=[dict(rfilename=name) for name in files]),
+                    dict(
+                        id=repo.partition("/")[2],
+                        sha=COMMIT,
+                        siblings=[dict(rfilename=name, size=len(data)) for name, data in files.items()],
+                    ),
                     Content_Type="application/json",
                 )
             elif what == "tree":

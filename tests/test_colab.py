@@ -18,6 +18,7 @@ import pytest
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from hub import NOWHERE, Hub, run_with_hub, serving
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 import defect_lora
 from defect_lora.model.base import SD15
@@ -190,6 +191,12 @@ def test_the_quickstart_s_branch_for_a_gpu_runs_unchanged(front, cache, tmp_path
     )
     assert "Base model sd15" in said and "Judged against held-out photographs." in said
     assert list(tmp_path.glob("empty/quickstart/sd15-*/report/report.json"))
+
+
+def test_without_the_hub_nothing_else_is_trained_in_its_place(front, tmp_path):
+    with pytest.raises(CellExecutionError, match='cannot be had .* Run this cell again later, or set world = "tiny" above'):
+        run(TUTORIALS[0], front, tmp_path, settings=[('world = "auto"', 'world = "sd15"')], HF_HOME=str(tmp_path), HF_ENDPOINT=NOWHERE)
+    assert not list(tmp_path.glob("quickstart/*/run"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -2,8 +2,10 @@
 
 import pytest
 from hub import NOWHERE, Hub, run_with_hub, serving
+from safetensors.torch import load, save
 
 from defect_lora.data.cables import write_cables
+from defect_lora.model.base import SD15, TINY
 
 REPO = "DefectSpectrum/Defect_Spectrum"
 CODE = """
@@ -54,3 +56,40 @@ def test_an_unknown_category_is_named(hub, tmp_path):
 def test_no_network_and_no_cache_is_one_line(tmp_path):
     done = fetch("cable", tmp_path / "cache", NOWHERE)
     assert done.returncode == 1 and "could not be fetched" in done.stderr.splitlines()[-1]
+
+
+BASE = """
+import sys
+import torch
+torch.cuda.is_available = lambda: sys.argv[1] == "gpu"
+from defect_lora.model.base import fetch_base, load_base
+print(fetch_base("sd15"), load_base("sd15").size, round(float(next(load_base("sd15").unet.parameters()).std()), 4))
+"""
+
+
+@pytest.fixture
+def sd15():
+    "A Hub with Stable Diffusion 1.5's repository: the tiny base's parts in both precisions, and what is of no use here."
+    hub = Hub()
+    hub.add_folder(f"models/{SD15}", TINY)
+    files = hub.repos[f"models/{SD15}"]
+    for part in ("unet", "vae"):
+        weights = load(files[f"{part}/diffusion_pytorch_model.safetensors"])
+        files[f"{part}/diffusion_pytorch_model.fp16.safetensors"] = save({name: value.half() for name, value in weights.items()})
+    for name in ("text_encoder", "safety_checker"):
+        files |= {f"{name}/model.safetensors": b"0" * 1000, f"{name}/config.json": b"{}"}
+    files["model_index.json"] = b"{}"
+    with serving(hub) as address:
+        yield address, hub.asked
+
+
+@pytest.mark.parametrize("machine, variant", [("gpu", ".fp16"), ("cpu", "")])
+def test_only_what_is_used_of_a_base_is_fetched(sd15, tmp_path, machine, variant):
+    endpoint, asked = sd15
+    first = run_with_hub(BASE, endpoint, machine, HF_HOME=str(tmp_path))
+    assert first.stdout.startswith("128 128 "), first.stderr
+    weights = {f"{part}/diffusion_pytorch_model{variant}.safetensors" for part in ("unet", "vae")}
+    assert asked == weights | {"unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"}
+    assert first.stderr.count("once: 0.0") == 1 and "at 50 MB/s" in first.stderr
+    again = run_with_hub(BASE, NOWHERE, "cpu", HF_HOME=str(tmp_path))
+    assert again.stdout == first.stdout and "once" not in again.stderr
