@@ -604,6 +604,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'defect_lora/evaluation/evaluator.py'),
                                                   'defect_lora.evaluation.evaluator.measure_all': ( 'evaluation/evaluator.html#measure_all',
                                                                                                     'defect_lora/evaluation/evaluator.py'),
+                                                  'defect_lora.evaluation.evaluator.measure_faults': ( 'evaluation/evaluator.html#measure_faults',
+                                                                                                       'defect_lora/evaluation/evaluator.py'),
                                                   'defect_lora.evaluation.evaluator.measure_part': ( 'evaluation/evaluator.html#measure_part',
                                                                                                      'defect_lora/evaluation/evaluator.py'),
                                                   'defect_lora.evaluation.evaluator.read_sets': ( 'evaluation/evaluator.html#read_sets',

@@ -226,11 +226,26 @@ def measure_part(
     if extracted.clip:
         real, fake = extracted.clip
         measures |= measure_distances(real[r], fake[f], *labels, names=("cmmd",), seed=seed)
-    measures["class_accuracy"] = measure_class_accuracy(predicted[f], labels[1], None if held_out is None else held_out[r], labels[0])
-    measures["memorized"] = measure_memorized(extracted.neighbours, f)
-    measures |= _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
-    measures["sharpness"] = _measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], seed=seed)
-    return dict(n_real=len(labels[0]), n_fake=len(labels[1])) | measures
+    return dict(n_real=len(labels[0]), n_fake=len(labels[1])) | measures | measure_faults(extracted, predicted, held_out, label, seed)
+
+# %% ../../nbs/evaluation/06_evaluator.ipynb #6afcda2d
+def measure_faults(
+    extracted: Extracted,
+    predicted: torch.Tensor,  # (m,) predicted class ids of the generated images
+    held_out: torch.Tensor | None,  # (n,) those of the real ones, held out
+    label: int | None,  # one class; None = all
+    seed: int = 0,  # of intervals
+) -> dict:  # class_accuracy, memorized, variety, repeated, effect sizes, sharpness
+    "What a verdict rests on beside KID, of one class or of all."
+    sets = extracted.sets
+    r, f = (slice(None) if label is None else labels == label for labels in (sets.real_labels, sets.fake_labels))
+    labels = sets.real_labels[r], sets.fake_labels[f]
+    measures = dict(
+        class_accuracy=measure_class_accuracy(predicted[f], labels[1], None if held_out is None else held_out[r], labels[0]),
+        memorized=measure_memorized(extracted.neighbours, f),
+        sharpness=_measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], seed=seed),
+    )
+    return measures | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
 
 
 def _measure_variety(extracted, r, f, labels, seed):
