@@ -136,3 +136,17 @@ def test_fresh_images_beside_few_real_ones(tmp_path, count):
     report = evaluate(save(tmp_path / "few", cable, count), save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i)))
     assert report["kid"]["p_value"] > 0.01 and abs(report["kid"]["floor"]) < 40
     assert not any(word in report["verdict"] for word in ("variety", "copies", "far from", "blurred", "noisy"))
+
+
+def test_generated_images_say_how_photographs_became_squares(tmp_path):
+    from defect_lora import DefectPipeline, TrainConfig, Trainer, generate_images
+    from defect_lora.data.images import read_provenance
+    from defect_lora.evaluation.features import View, common_view
+
+    photographs = save(tmp_path / "photographs", cable, 2)
+    config = TrainConfig.from_recipe("tuned", base="tiny", data=str(photographs), fit="crop", epochs=1, sample_every=0, evaluate_every=0)
+    Trainer(config, tmp_path / "run").fit()
+    pipe = DefectPipeline.from_pretrained(tmp_path / "run")
+    generate_images(pipe, tmp_path / "out", per_class=1, classes=["good"], num_inference_steps=1, progress=False)
+    path = tmp_path / "out" / "good" / "000.png"
+    assert read_provenance(path)["trained_fit"] == "crop" and common_view([path]) == View(pipe.size, "crop")

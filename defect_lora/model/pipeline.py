@@ -182,6 +182,7 @@ class DefectPipeline(DiffusionPipeline):
     "Generates images of defect classes."
 
     model_cpu_offload_seq = "model->vae"
+    trained_fit = "pad"  # how photographs became squares in training
     _callback_tensor_inputs = ("latents", "prompt_embeds")
 
     def __init__(
@@ -255,6 +256,7 @@ class DefectPipeline(DiffusionPipeline):
         "What an image follows from, beside its class and its seed; what is as ever is not named."
         how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, scheduler=type(self.scheduler).__name__)
         how |= dict(model=path_to_name(self.base_name), weights=self.weights())
+        how |= {} if self.trained_fit == "pad" else dict(trained_fit=self.trained_fit)
         how |= {} if tuple(guidance_interval) == WHOLE else dict(guidance_interval=list(guidance_interval))
         return how | ({} if self.dtype == torch.float32 else dict(dtype=str(self.dtype).removeprefix("torch.")))
 
@@ -427,6 +429,7 @@ class DefectPipeline(DiffusionPipeline):
         folder = find_model(pretrained_model_name_or_path, revision, **hub)
         precision = torch_dtype or dtype or half_precision(device or "cpu") or torch.float32
         pipe = cls(**_load_model(folder, base, precision, hub, parts))
+        pipe.trained_fit = read_training(folder).get("fit", "pad")
         return pipe.to(device) if device is not None else pipe
 
 # %% ../../nbs/model/04_pipeline.ipynb #d5f60c24
