@@ -1181,6 +1181,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'defect_lora/model/pipeline.py'),
                                             'defect_lora.model.pipeline._stack': ( 'model/pipeline.html#_stack',
                                                                                    'defect_lora/model/pipeline.py'),
+                                            'defect_lora.model.pipeline._with_fit': ( 'model/pipeline.html#_with_fit',
+                                                                                      'defect_lora/model/pipeline.py'),
                                             'defect_lora.model.pipeline.check_inputs': ( 'model/pipeline.html#check_inputs',
                                                                                          'defect_lora/model/pipeline.py'),
                                             'defect_lora.model.pipeline.check_size': ( 'model/pipeline.html#check_size',

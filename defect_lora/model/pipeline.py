@@ -182,8 +182,7 @@ class DefectPipeline(DiffusionPipeline):
     "Generates images of defect classes."
 
     model_cpu_offload_seq = "model->vae"
-    trained_fit = "pad"  # how photographs became squares in training
-    _callback_tensor_inputs = ("latents", "prompt_embeds")
+    _callback_tensor_inputs, trained_fit = ("latents", "prompt_embeds"), "pad"  # how photographs became squares in training
 
     def __init__(
         self,
@@ -256,9 +255,8 @@ class DefectPipeline(DiffusionPipeline):
         "What an image follows from, beside its class and its seed; what is as ever is not named."
         how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, scheduler=type(self.scheduler).__name__)
         how |= dict(model=path_to_name(self.base_name), weights=self.weights())
-        how |= {} if self.trained_fit == "pad" else dict(trained_fit=self.trained_fit)
-        how |= {} if tuple(guidance_interval) == WHOLE else dict(guidance_interval=list(guidance_interval))
-        return how | ({} if self.dtype == torch.float32 else dict(dtype=str(self.dtype).removeprefix("torch.")))
+        new = dict(guidance_interval=list(guidance_interval), dtype=str(self.dtype).removeprefix("torch."), trained_fit=self.trained_fit)
+        return how | {key: value for key, value in new.items() if value not in (list(WHOLE), "float32", "pad")}
 
     def to(
         self,
@@ -428,8 +426,7 @@ class DefectPipeline(DiffusionPipeline):
         hub = dict(local_files_only=local_files_only, cache_dir=cache_dir)
         folder = find_model(pretrained_model_name_or_path, revision, **hub)
         precision = torch_dtype or dtype or half_precision(device or "cpu") or torch.float32
-        pipe = cls(**_load_model(folder, base, precision, hub, parts))
-        pipe.trained_fit = read_training(folder).get("fit", "pad")
+        pipe = _with_fit(cls(**_load_model(folder, base, precision, hub, parts)), folder)
         return pipe.to(device) if device is not None else pipe
 
 # %% ../../nbs/model/04_pipeline.ipynb #d5f60c24
@@ -441,6 +438,12 @@ def _guides(pipe, numbered):
     "Is a step, (number, timestep), guided?"
     first, last = (share * len(pipe.scheduler.timesteps) for share in pipe._guidance_interval)
     return pipe._guidance_scale > 1 and first - 1e-6 <= numbered[0] < last - 1e-6
+
+
+def _with_fit(pipe, folder):
+    "The pipeline, which knows how photographs became squares in training."
+    pipe.trained_fit = read_training(folder).get("fit", "pad")
+    return pipe
 
 
 def _load_model(folder, base, dtype, hub, parts):
