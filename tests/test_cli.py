@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import is_dataclass
 
+import command
 import pytest
 
 from defect_lora.cli import COMMANDS, _parse
@@ -13,7 +14,9 @@ from defect_lora.training.config import OLD_NAMES, TrainConfig, format_phases
 
 
 def run(*argv, path=None):
-    "The command in a process of its own: (exit code, standard output, lines of standard error)."
+    "Exit code, standard output and standard error of the command; with a path, Python looks there first."
+    if path is None:
+        return command.run(*argv, env={"HF_HUB_OFFLINE": "1"})
     places = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH", "")]))
     env = {**os.environ, "PYTHONPATH": places, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-m", "defect_lora.cli", *map(str, argv)], capture_output=True, text=True, env=env, timeout=300)
@@ -93,8 +96,8 @@ def test_torchvision_that_does_not_fit(tmp_path):
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
     data = folder_per_class(tmp_path / "data", ["crack", "good"])
-    for command in (train(data, tmp_path / "run"), ["evaluate", "--real", data, "--fake", data, "--out", tmp_path / "report"]):
-        line = refused(*command, path=tmp_path / "stub")
+    for words in (train(data, tmp_path / "run"), ["evaluate", "--real", data, "--fake", data, "--out", tmp_path / "report"]):
+        line = refused(*words, path=tmp_path / "stub")
         assert "torchvision" in line and "nms" in line and "pip install" in line
 
 

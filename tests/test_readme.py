@@ -2,10 +2,15 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+
+import defect_lora
+from defect_lora.data.cables import render_cable
+from defect_lora.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 SPEED = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
@@ -118,6 +123,28 @@ def test_painting():
 
 def listed(words):
     return ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def test_readme_quotes_the_demo():
+    found = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f'"{found["verdict"]}"' in readme
+    assert f"({found['minutes']:.0f} minutes and {found['gigabytes']:.1f} GB on two CPU cores)" in readme
+
+
+def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
+    "As they stand there, on photographs of that name; with a smaller base and fewer images."
+    monkeypatch.chdir(tmp_path)
+    for name in ("good", "scratch"):
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        for i in range(2):
+            render_cable("good", i, 64)[0].save(tmp_path / "photographs" / name / f"{i}.png")
+    small = dict(base="tiny", size=64, epochs=1, evaluate_every=0, sample_every=0, num_inference_steps=2)
+    monkeypatch.setattr(defect_lora, "TrainConfig", partial(TrainConfig.from_recipe, "tuned", **small), raising=False)
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    known = {}
+    exec(code.replace("per_class=100", "per_class=1"), known)
+    assert known["image"].size == (64, 64) and len(list((tmp_path / "generated").rglob("*.png"))) == 2
 
 
 def test_readme_quotes_the_study():
