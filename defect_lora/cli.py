@@ -134,13 +134,13 @@ class Train:
     schedule: ScheduleOptions
     watching: WatchingOptions
     saving: SavingOptions
-    recipe: Literal[tuple(RECIPES)] = "document"  # the set of defaults to start from
+    recipe: Literal[tuple(RECIPES)] = "tuned"  # the set of defaults to start from
     epochs: int | None = None  # scale the recipe's phases to this many epochs in all
 
     @classmethod
     def preset(
         cls,
-        recipe: str = "document",
+        recipe: str = "tuned",
         base: str = "sd15",  # a recipe differs from base to base
     ) -> "Train":  # whose folders are still missing
         "The defaults, which are a recipe's."
@@ -244,6 +244,7 @@ class Generate:
 
         good, real = _photographs(self.run, self.pairs, pipe.classes)
         sampling = self._sampling() | (dict(guidance_scale=GUIDANCE) if self.guidance_scale is None else {})
+        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end
         paint_defects(
             pipe,
             self.out,
@@ -266,7 +267,7 @@ class Generate:
 
         training = read_training(find_model(self.run))
         steps = self.num_inference_steps or (FAST_STEPS if self.fast else None)
-        given = dict(num_inference_steps=steps, guidance_scale=self.guidance_scale)
+        given = dict(num_inference_steps=steps, guidance_scale=self.guidance_scale, guidance_interval=None)
         return {name: training.get(name, getattr(TrainConfig, name)) if value is None else value for name, value in given.items()}
 
     def _check(self):
@@ -609,7 +610,7 @@ def _commands(argv):
 
 def _preset(argv):
     "The defaults of the recipe and the base that are asked for."
-    given = {"recipe": "document", "base": "sd15"}
+    given = {"recipe": "tuned", "base": "sd15"}
     for word, after in itertools.pairwise([*argv, ""]):
         flag, equals, value = word.partition("=")
         if flag[2:] in given:

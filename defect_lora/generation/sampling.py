@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from defect_lora.data.files import InputError, check_names, sweep_temporaries
 from defect_lora.generation.image_set import ImageSet, image_place
-from defect_lora.model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed
+from defect_lora.model.pipeline import WHOLE, DefectPipeline, check_inputs, class_ids, image_seed
 from defect_lora.training.memory import processes, sum_over_processes
 
 log = logging.getLogger(__name__)
@@ -112,16 +112,18 @@ def generate_images(
     batch_size: int | None = None,  # images at a time; None is 8
     progress: bool = True,  # show a bar over the images
     shard_size: int | None = None,  # images in a shard-000000.tar; None is loose files
+    guidance_interval: tuple[float, float] = WHOLE,  # guided from this share of the steps to that
 ) -> Path:  # out
     "Generate a set of images into a folder, or what is missing of it. Raises InputError."
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps, guidance_interval)
     wanted = list(dict.fromkeys(class_ids(pipe.classes if classes is None else classes, pipe.classes)))
     rows = _plan_images(pipe.classes, wanted, per_class, seed, shard_size)
-    how = pipe.settings(num_inference_steps, guidance_scale)
+    how = pipe.settings(num_inference_steps, guidance_scale, guidance_interval)
+    sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval)
 
     def make(rows):
         labels, seeds = ([row[key] for row in rows] for key in ("class_id", "seed"))
-        images = pipe(labels, num_inference_steps, guidance_scale, seeds=seeds, progress=False).images
+        images = pipe(labels, **sampling, seeds=seeds, progress=False).images
         return [(row, image, None) for row, image in zip(rows, images)]
 
     return fill_set(ImageSet(Path(out), [row | how for row in rows], batch_size or 8), make, progress=progress)

@@ -83,6 +83,9 @@ def _find_base(
     )
 
 # %% ../../nbs/model/00_base.ipynb #43e0cf0e
+SOLVERS = {"ddim": "DDIMScheduler", "dpmsolver++": "DPMSolverMultistepScheduler"}  # name in a configuration -> diffusers' class
+
+# %% ../../nbs/model/00_base.ipynb #e8b16eb5
 def make_scheduler(
     config: dict,  # a scheduler's configuration
     name: str | None = None,  # class name of a scheduler in diffusers; None takes the configuration's own

@@ -140,6 +140,7 @@ class ScheduleOptions:
     gradient_accumulation_steps: int = 4  # forward passes in one optimizer step
     gradient_checkpointing: bool = True  # less memory, more time
     fit_memory: bool = True  # on a GPU choose batch_size and gradient_checkpointing anew, so that a step fits; its images stay the same
+    memory: float | None = None  # GiB of a GPU that the run may take, so that others have the rest; none = all of it
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"  # auto, no, fp16 or bf16
     seed: int = 0  # every random number of the run follows from it
 
@@ -154,8 +155,10 @@ class WatchingOptions:
     evaluate_per_class: int = 10  # images of each class in an evaluation
     held_out_per_class: int = 4  # images of each class beyond per_class whose loss is measured beside the samples; 0 = none
     patience: int = 20  # epochs without a better evaluation after which training stops; 0 = it never stops early
-    num_inference_steps: int = 50  # DDIM steps of a sample
+    num_inference_steps: int = 50  # steps of a sample
+    solver: Literal["ddim", "dpmsolver++"] = "ddim"  # of a sample: ddim, or dpmsolver++, a multistep solver for which 20 steps do
     guidance_scale: float = 7.5  # of a sample
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # a sample is guided from this share of its steps to that; the rest costs half
     init_latents: Literal["noise", "mean"] = (
         "noise"  # generation starts from noise, or from the mean of the class's photographs under noise
     )
@@ -181,6 +184,7 @@ class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions,
 
     def __post_init__(self):
         self.phases = [phase if isinstance(phase, Phase) else Phase(**phase) for phase in self.phases]
+        self.guidance_interval = tuple(self.guidance_interval)
         _check(self)
 
     @property
@@ -196,7 +200,7 @@ class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions,
     @classmethod
     def from_recipe(
         cls,
-        name: str = "document",  # a key of RECIPES
+        name: str = "tuned",  # a key of RECIPES
         epochs: int | None = None,  # the recipe's phases scaled to this many in all
         **overrides,  # any field
     ) -> "TrainConfig":
@@ -278,7 +282,8 @@ def _is_small(base):
 def _tuned(base):
     common = dict(target_modules="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False)
     if not _is_small(base):
-        return common | dict(phases=[Phase("all adapters", 100, 1e-4, "all")], sample_every=25, evaluate_every=25, patience=50)
+        learning = dict(phases=[Phase("all adapters", 100, 1.5e-4, "all")], embedding_lr_scale=20.0)
+        return common | learning | dict(sample_every=25, evaluate_every=50, patience=50, num_inference_steps=20, solver="dpmsolver++")
     learning = dict(phases=[Phase("all adapters", 400, 2.5e-3, "all")], embedding_lr_scale=3.0, gradient_checkpointing=False)
     return common | learning | dict(sample_every=100, evaluate_every=100, patience=0, num_inference_steps=25, guidance_scale=2.0)
 
@@ -420,6 +425,8 @@ class Plan:
         "What is left to do, counted in passes of the UNet."
         epochs = range(first // self.steps_per_epoch + 1, self.config.epochs + 1)
         images = num_classes * sum(map(self.samples_after, epochs))
-        halves = 2 if self.config.guidance_scale > 1 else 1
+        config, steps = self.config, self.config.num_inference_steps
+        guided = sum(config.guidance_interval[0] <= step / steps < config.guidance_interval[1] for step in range(steps))
+        passes = steps + (guided if config.guidance_scale > 1 else 0)
         train = sum(self[step].last - self[step].first for step in range(first, len(self)))
-        return dict(train=train, sample=images * self.config.num_inference_steps * halves, images=images)
+        return dict(train=train, sample=images * passes, images=images)

@@ -61,15 +61,24 @@ def make_accelerator(
     wanted: str = "auto",  # auto, no, fp16 or bf16
     tracker: str | None = None,  # tensorboard, or another that accelerate knows
     out: Path | None = None,  # where the tracker writes
+    memory: float | None = None,  # GiB of a GPU that torch may take; None = all of it
 ) -> Accelerator:
     "accelerate's view of the device, with the mixed precision that fits it and a tracker."
     precision = _choose_precision(wanted, "cuda" if torch.cuda.is_available() else "cpu")
     _check_tracker(tracker)
     logs = str(out / "logs") if tracker else None
     try:
-        return Accelerator(mixed_precision=precision, cpu=processes().device.type == "cpu", log_with=tracker, project_dir=logs)
+        accelerator = Accelerator(mixed_precision=precision, cpu=processes().device.type == "cpu", log_with=tracker, project_dir=logs)
     except ValueError as error:  # one process has one precision
         raise InputError(f"mixed_precision {precision}: {error}") from None
+    _limit_memory(accelerator.device, memory)
+    return accelerator
+
+
+def _limit_memory(device, memory):
+    if device.type == "cuda":
+        total = torch.cuda.mem_get_info(device)[1] / 2**30
+        torch.cuda.set_per_process_memory_fraction(1.0 if memory is None else min(1.0, memory / total), device)
 
 
 def _check_tracker(name):
@@ -134,24 +143,45 @@ class _Kept:
         return sum(self.storages.values())
 
 # %% ../../nbs/training/02_memory.ipynb #224e13aa
+def is_out_of_memory(error: BaseException) -> bool:
+    "Did the device have no room? A CPU, cuBLAS and cuDNN say so in words only."
+    by_words = isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_ROOM)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or by_words
+
+
+_NO_ROOM = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # its workspace found no room
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "unable to find an engine to execute this computation",  # cuDNN, where no algorithm's workspace fits
+)
+
+# %% ../../nbs/training/02_memory.ipynb #00dadcc5
 def measure(
     model: torch.nn.Module,  # its gradients are dropped
     loss_of: Callable[[], torch.Tensor],  # runs a forward pass; a scalar
     device: torch.device | str = "cpu",
     forward: bool = False,  # time a forward pass alone as well
+    later: int = 0,  # bytes that a GPU will hold beside, once the optimizer has taken its steps
 ) -> Cost:
     "Run one forward and backward pass, and say what it took."
     device = torch.device(device)
 
     def once():
-        return _on_gpu(loss_of, device) if device.type == "cuda" else _on_cpu(model, loss_of)
+        return _on_gpu(model, loss_of, device, later) if device.type == "cuda" else _on_cpu(model, loss_of)
 
     try:
         cost = once()
         if cost.seconds < 2:
             cost = min(cost, once(), key=lambda cost: cost.seconds)  # the first time is slower
         return replace(cost, forward_seconds=_forward(loss_of, device)) if forward else cost
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         return Cost(None, 0.0)
     finally:
         model.zero_grad(set_to_none=True)
@@ -175,13 +205,30 @@ def _on_cpu(model, loss_of):
     return Cost(memory, time.perf_counter() - start)
 
 
-def _on_gpu(loss_of, device):
+def _on_gpu(model, loss_of, device, later):
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    before, start = torch.cuda.memory_allocated(device), time.perf_counter()
+    before = torch.cuda.memory_allocated(device) - sum(_bytes(p.grad) for p in model.parameters() if p.grad is not None)
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    start = time.perf_counter()
     loss_of().backward()
     torch.cuda.synchronize(device)
-    return Cost(torch.cuda.max_memory_allocated(device) - before, time.perf_counter() - start)
+    return Cost(torch.cuda.max_memory_allocated(device) - before + later, time.perf_counter() - start)
+
+
+def _bytes(tensor):
+    return tensor.numel() * tensor.element_size()
+
+# %% ../../nbs/training/02_memory.ipynb #c384b2d5
+def free_bytes(
+    device: torch.device,  # a GPU
+    memory: float | None = None,  # GiB that the run may take in all; None = all of the device
+) -> int:
+    "What a run may still take."
+    free = torch.cuda.mem_get_info(device)[0]
+    return int(free if memory is None else min(free, memory * 2**30 - torch.cuda.memory_allocated(device)))
 
 # %% ../../nbs/training/02_memory.ipynb #4b012a4e
 @dataclass(frozen=True)
@@ -205,14 +252,15 @@ class Microbatch:
         return f"{self.batch_size}{' with gradient checkpointing' if self.checkpointing else ''}"
 
 # %% ../../nbs/training/02_memory.ipynb #ff8586b6
+_SPARE = 0.1  # share of the free memory that stays free, for fragments and the libraries' workspaces
+
+
 def _choose_microbatch(
     effective: int,  # images in an optimizer step
-    free: int,  # bytes of the device that are free
+    room: float,  # bytes that a pass may take
     cost_of: Callable[[int, bool], Cost],  # measures a number of images, with or without checkpointing
-    spare: float = 0.1,  # share of the free memory that stays free
 ) -> Microbatch:
     "The fastest that fits."
-    room = free * (1 - spare)
     plain = _largest(effective, room, lambda images: cost_of(images, False))
     if plain >= min(2, effective):
         return Microbatch(plain, False)
@@ -222,8 +270,8 @@ def _choose_microbatch(
     if plain:
         return Microbatch(plain, False)
     raise InputError(
-        f"one image of this size does not fit into the {free / 2**30:.1f} GiB that are free; "
-        "take a smaller size or rank, or free the device's memory"
+        f"one image of this size does not fit into the {room / 2**30:.1f} GiB that are free; "
+        "take a smaller size or rank, train less of the pretrained weights, or free the device's memory"
     )
 
 
@@ -255,30 +303,36 @@ def _describe(
     processes: int = 1,  # that share the work
 ) -> str:
     "What is ahead, in two sentences for the user."
-    passes, images = -(-effective // microbatch.batch_size), min(microbatch.batch_size, effective)
+    passes = -(-effective // microbatch.batch_size)
     memory = "" if cost.memory is None else f", {cost.memory / 2**30:.2f} GiB beside the weights"
-    train, sample = (
-        work[kind] * seconds / images / processes for kind, seconds in (("train", cost.seconds), ("sample", cost.forward_seconds))
-    )
     shared = f"{processes} x " if processes > 1 else ""
     checkpointing = " with gradient checkpointing" if microbatch.checkpointing else ""
+    train, sample = _seconds(microbatch, effective, cost, work, processes)
     said = (
         f"each step takes {passes} x {microbatch.batch_size} images{checkpointing}{memory}. "
-        f"Ahead are {work['train']:,} training passes, about {in_words(train)} on {shared}{device}"
+        f"Ahead are {work['train']:,} training passes{_about(train)} on {shared}{device}"
     )
     if not work["sample"]:
         return said + "; no samples are generated on the way"
-    return said + (
-        f", and {work['sample']:,} forward passes for {work['images']:,} samples, about {in_words(sample)}: "
-        f"{in_words(train + sample)} in all"
-    )
+    said += f", and {work['sample']:,} forward passes for {work['images']:,} samples{_about(sample)}"
+    said += f": {in_words(train + sample)} in all" if train and sample else ""
+    return said + (_CHEAPER if sample > train > 0 else "")
 
-# %% ../../nbs/training/02_memory.ipynb #c81c8cf9
-def is_out_of_memory(error: BaseException) -> bool:
-    "Did the device have no room? A CPU says so in words only."
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    by_words = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or by_words
+
+_CHEAPER = (
+    ". Most of it is for samples: --solver dpmsolver++ --num-inference-steps 20 makes them in less than half of the time, "
+    "--evaluate-every 0 makes the grids alone"
+)
+
+
+def _seconds(microbatch, effective, cost, work, processes):
+    "How long training and samples take; 0 where that was not measured."
+    images = min(microbatch.batch_size, effective) * processes
+    return work["train"] * cost.seconds / images, work["sample"] * cost.forward_seconds / images
+
+
+def _about(seconds):
+    return f", about {in_words(seconds)}" if seconds else ""
 
 # %% ../../nbs/training/02_memory.ipynb #a64a0a2f
 def free_memory(device: torch.device | str) -> None:
@@ -313,14 +367,26 @@ class Microbatches:
             return measure_pass(images, **kwargs)
 
         if self.forecast is None:
-            device, before = self.accelerator.device, self.remembered()
-            if before is not None:
-                self.take(before)
-            elif self.config.fit_memory and device.type == "cuda" and self.accelerator.num_processes == 1:
-                self.take(_choose_microbatch(self.config.effective_batch, torch.cuda.mem_get_info(device)[0], cost))
-            found = cost(self.current.batch_size, self.current.checkpointing, forward=True)
-            self.forecast = _describe(self.current, self.config.effective_batch, found, work, device, self.accelerator.num_processes)
+            found = self._settle(cost)
+            device, processes = self.accelerator.device, self.accelerator.num_processes
+            self.forecast = _describe(self.current, self.config.effective_batch, found, work, device, processes)
         return self.forecast
+
+    def _settle(self, cost):
+        "Choose, and measure what is chosen; what does not fit after all is followed by the next smaller."
+        device, before, effective, room = self.accelerator.device, self.remembered(), self.config.effective_batch, None
+        if before is not None:
+            self.take(before)
+        elif self.config.fit_memory and device.type == "cuda" and self.accelerator.num_processes == 1:
+            free_memory(device)
+            room = free_bytes(device, self.config.memory) * (1 - _SPARE)
+            self.take(_choose_microbatch(effective, room, cost))
+        while True:
+            found = cost(self.current.batch_size, self.current.checkpointing, forward=True)
+            smaller = self.current.smaller(effective)
+            if room is None or smaller is None or (found.memory is not None and found.memory <= room):
+                return found
+            self.take(smaller)
 
     def take(self, microbatch: Microbatch) -> None:
         "From now on, and when the run goes on."

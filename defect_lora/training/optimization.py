@@ -136,11 +136,30 @@ class Updates:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         scale = self._scale()
+        self._allocate()
         self.optimizer.step()
         self.clear()
         self.overflows = self.overflows + 1 if self._scale() < scale else 0
         if self.overflows > self.most_overflows:
             raise UnstableStep(f"the gradients overflowed in half precision {self.overflows} steps in a row")
+
+    def _allocate(self):
+        "AdamW's memory for parameters that have none yet: before any weight moves, so that where there is no room no step is half taken."
+        optimizer = self.optimizer.optimizer
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter not in optimizer.state:
+                    step = torch.zeros((), device=parameter.device if group["fused"] else "cpu")
+                    optimizer.state[parameter] = dict(
+                        step=step, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter)
+                    )
+
+    @property
+    def missing_bytes(self) -> int:
+        "What AdamW's memory will take beyond what it has, once all that the run trains has had a step."
+        optimizer = self.optimizer.optimizer
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return sum(2 * parameter.numel() * parameter.element_size() for parameter in held if parameter not in optimizer.state)
 
     def _scale(self):
         "The loss scale of half precision; it falls where a step overflowed and was skipped."
@@ -149,6 +168,12 @@ class Updates:
     def clear(self) -> None:
         "Drop the gradients."
         self.optimizer.zero_grad(set_to_none=True)
+
+    def abandon(self) -> None:
+        "Drop the gradients of a step that is not taken, and what the scaler has noted of them."
+        self.clear()
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update(self.accelerator.scaler.get_scale())
 
     def tensors(self) -> dict:  # model: name -> tensor; optimizer: "exp_avg/name" -> tensor
         "What has been trained, and the optimizer's memory of it."

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError, RunError, check_names
 from defect_lora.data.layouts import is_good
-from defect_lora.model.base import load_base
+from defect_lora.model.base import SOLVERS, load_base, make_scheduler
 from defect_lora.model.pipeline import DefectPipeline, check_size, fingerprint, size_multiple
 from defect_lora.model.scopes import TARGETS
 from defect_lora.model.unet import ClassConditionedUNet
@@ -80,7 +80,7 @@ class Trainer:
         model: ClassConditionedUNet | UNet2DConditionModel | None = None,  # None = config.base's UNet with adapters as config has them
     ):
         self.config, self.base = config, load_base(config.base)
-        self.accelerator = make_accelerator(config.mixed_precision, config.tracker, Path(out))
+        self.accelerator = make_accelerator(config.mixed_precision, config.tracker, Path(out), config.memory)
         self.folder = RunFolder(out, config, self.accelerator)
         self.size = config.size or self.base.size
         check_size(self.size, size_multiple(self.base.unet, self.base.vae))
@@ -104,7 +104,8 @@ class Trainer:
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
         means = {} if self.config.init_latents == "noise" else dict(means=self.data.class_means(), mean_counts=self.data.mean_counts())
-        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.data.classes, self.base.name, self.size, **means)
+        scheduler = make_scheduler(self.base.scheduler.config, SOLVERS[self.config.solver])
+        return DefectPipeline(self.model, self.base.vae, scheduler, self.data.classes, self.base.name, self.size, **means)
 
     def fit(
         self,
@@ -171,7 +172,7 @@ class Trainer:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self.updates.clear()
+                self.updates.abandon()
                 self.microbatches.shrink()
 
     def train_step(self, planned: PlannedStep) -> dict:  # the row for metrics.jsonl
@@ -216,9 +217,9 @@ class Trainer:
         images: int,  # of the next step's batch
         forward: bool = False,  # time a forward pass alone as well
     ) -> Cost:
-        "A pass of some images, measured; nothing of the run changes."
-        planned, device = self.plan[self.step], self.accelerator.device
-        self.enter(planned.phase)
+        "A pass of some images in the phase that needs most, measured; nothing of the run changes."
+        planned, device, self.phase = self.plan[self.step], self.accelerator.device, None  # the model is set to another phase
+        self.enter(_largest_phase(self.model, planned.phase, self.config.phases))
         batch = self.data.batch(planned)
         part = batch.take(torch.arange(images) % len(batch), device)
 
@@ -227,7 +228,7 @@ class Trainer:
                 return diffusion_loss(self.model, self.data.scheduler, part, self.config.snr_gamma).mean()
 
         with seeded(0, device):
-            return measure(self.model, loss, device, forward)
+            return measure(self.model, loss, device, forward, self.updates.missing_bytes)
 
     def _after_step(self, row, bar):
         planned = self.plan[row["step"] - 1]
@@ -264,7 +265,7 @@ class Trainer:
         "To the last good checkpoint; where a step fails again, it is not chance."
         planned, again = self.plan[self.step], self.guard.failed_before(self.step)
         where = f"step {self.step + 1} (epoch {planned.epoch}, lr {planned.lr:g})"
-        self.updates.clear()
+        self.updates.abandon()
         self._resume()
         self.folder.record(dict(step=self.step, trouble=f"{where}: {reason}"))
         if again:
@@ -321,6 +322,16 @@ class Trainer:
         return self.validator.stop_reason(self.step)
 
 # %% ../../nbs/training/09_trainer.ipynb #1b43f32b
+def _largest_phase(model, now, phases):
+    "Of the phases from now on, the one that trains most."
+
+    def trained(phase):
+        model.set_trainable(phase.trainable)
+        return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+    return max(phases[phases.index(now) :], key=trained)
+
+
 def _open_dataset(config, size):
     if not config.data:
         raise InputError("no data set was named: data is the folder with the images (or pass a dataset)")

@@ -158,11 +158,11 @@ class Validator:
         at_once: int = _AT_ONCE,  # halved where the device has no room
     ) -> list:  # of PIL images
         "Images of the model as it is now."
-        settings = dict(num_inference_steps=self.config.num_inference_steps, guidance_scale=self.config.guidance_scale, progress=False)
+        names = ("num_inference_steps", "guidance_scale", "guidance_interval")
+        settings = {name: getattr(self.config, name) for name in names} | dict(progress=False)
         callback = self.on_step_end if self.accelerator.num_processes == 1 else None  # what it raises would leave the others waiting
         try:
-            with self.accelerator.autocast():
-                return self.pipeline()(labels, seeds=seeds, batch_size=at_once, callback_on_step_end=callback, **settings).images
+            return self.pipeline()(labels, seeds=seeds, batch_size=at_once, callback_on_step_end=callback, **settings).images
         except Exception as error:
             if not is_out_of_memory(error) or at_once == 1:
                 raise
