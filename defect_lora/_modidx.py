@@ -1900,6 +1900,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'defect_lora/training/trainer.py'),
                                               'defect_lora.training.trainer._largest_phase': ( 'training/trainer.html#_largest_phase',
                                                                                                'defect_lora/training/trainer.py'),
+                                              'defect_lora.training.trainer._open_base': ( 'training/trainer.html#_open_base',
+                                                                                           'defect_lora/training/trainer.py'),
                                               'defect_lora.training.trainer._open_dataset': ( 'training/trainer.html#_open_dataset',
                                                                                               'defect_lora/training/trainer.py'),
                                               'defect_lora.training.trainer._prepare_model': ( 'training/trainer.html#_prepare_model',

@@ -243,7 +243,12 @@ _LIMITS = (  # fields; what their values must be; the same in words
     ("per_class", lambda value: value is None or value >= 1, "at least 1, or none for all"),
     ("size", lambda value: value is None or (value >= 32 and value % 8 == 0), "a multiple of 8, at least 32"),
     ("max_grad_norm", lambda value: value > 0, "above 0"),
-    ("snr_gamma", lambda value: value is None or value > 0, "above 0"),
+    ("snr_gamma memory", lambda value: value is None or value > 0, "above 0"),
+    (
+        "guidance_interval",
+        lambda ends: len(ends) == 2 and 0 <= ends[0] <= ends[1] <= 1,
+        "two shares of the steps, from 0 to 1, the earlier first",
+    ),
     ("phases", lambda value: len(value) > 0, "at least one phase"),
 )
 
@@ -326,7 +331,7 @@ def find_data(
 # %% ../../nbs/training/00_config.ipynb #50a224e3
 _OBSERVING = (
     "data sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "
-    "guidance_scale checkpointing_steps checkpoints_total_limit backup backup_every tracker recipe "
+    "guidance_scale guidance_interval solver memory checkpointing_steps checkpoints_total_limit backup backup_every tracker recipe "
     "data_places"
 ).split()
 

@@ -10,6 +10,7 @@ import logging
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -79,7 +80,7 @@ class Trainer:
         dataset=None,  # None = DefectSpectrumDataset of config.data; else any torch data set that LatentDataset takes
         model: ClassConditionedUNet | UNet2DConditionModel | None = None,  # None = config.base's UNet with adapters as config has them
     ):
-        self.config, self.base = config, load_base(config.base)
+        self.config, self.base = config, _open_base(config)
         self.accelerator = make_accelerator(config.mixed_precision, config.tracker, Path(out), config.memory)
         self.folder = RunFolder(out, config, self.accelerator)
         self.size = config.size or self.base.size
@@ -104,8 +105,7 @@ class Trainer:
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
         means = {} if self.config.init_latents == "noise" else dict(means=self.data.class_means(), mean_counts=self.data.mean_counts())
-        scheduler = make_scheduler(self.base.scheduler.config, SOLVERS[self.config.solver])
-        return DefectPipeline(self.model, self.base.vae, scheduler, self.data.classes, self.base.name, self.size, **means)
+        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.data.classes, self.base.name, self.size, **means)
 
     def fit(
         self,
@@ -322,6 +322,12 @@ class Trainer:
         return self.validator.stop_reason(self.step)
 
 # %% ../../nbs/training/09_trainer.ipynb #1b43f32b
+def _open_base(config):
+    "The base, with the solver that samples are made with."
+    base = load_base(config.base)
+    return replace(base, scheduler=make_scheduler(base.scheduler.config, SOLVERS[config.solver]))
+
+
 def _largest_phase(model, now, phases):
     "Of the phases from now on, the one that trains most."
 
