@@ -1,6 +1,6 @@
 """What the README says of the demo: `python benchmarks/demo.py [--out FOLDER]` runs it and keeps its verdict, time and picture.
 
-The figures go to benchmarks/results/demo.json, the picture to nbs/images/demo.jpg. Minutes are of two idle CPU cores.
+The figures go to benchmarks/results/demo.json, the picture to nbs/images/demo.jpg.
 """
 
 import argparse

@@ -129,7 +129,7 @@ def test_readme_quotes_the_demo():
     found = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text())
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f'"{found["verdict"]}"' in readme
-    assert f"({found['minutes']:.0f} minutes and {found['gigabytes']:.1f} GB on two CPU cores)" in readme
+    assert f"({found['minutes']:.0f} minutes and {found['gigabytes']:.1f} GB on two CPU cores" in readme
 
 
 def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
