@@ -62,13 +62,16 @@ def test_start():
 
 
 def test_trust():
-    "How often the intervals hold the truth, and the faults are named."
-    said = short("03_trust")
-    found = json.loads((ROOT / "nbs" / "studies" / "results" / "intervals.json").read_text())
+    "How often the intervals hold the truth, the faults are named, and perfect images are called good."
+    said, results = short("03_trust"), ROOT / "nbs" / "studies" / "results"
+    found = json.loads((results / "intervals.json").read_text())
     held = [row["value"] for kind in found["intervals"].values() for row in kind.values()]
-    named, of = (sum(kind[key] for kind in found["verdicts"].values()) for key in ("named", "of"))
     assert f"hold the truth in {100 * min(held):.0f} to {100 * max(held):.0f} of 100 sets" in said
-    assert f"of {of} sets of five kinds" in said and named == of
+    table = json.loads((results / "bad_sets.json").read_text())["table"]
+    bad = [row for kinds in table.values() for row in kinds.values() if row["named"] is not None]
+    named, of = (sum(row[key] for row in bad) for key in ("named", "of"))
+    assert f"Of {of} sets of {len(bad) // len(table)} bad kinds {named} have their fault named." in said
+    assert f"called good in {listed([str(kinds['fresh']['grades']['Good']) for kinds in table.values()])} of 100 sets" in said
 
 
 def test_usefulness():
