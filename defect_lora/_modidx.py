@@ -1287,6 +1287,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'defect_lora/sharing/exports.py'),
                                              'defect_lora.sharing.exports._read_set': ( 'sharing/exports.html#_read_set',
                                                                                         'defect_lora/sharing/exports.py'),
+                                             'defect_lora.sharing.exports._say_what_is_left_out': ( 'sharing/exports.html#_say_what_is_left_out',
+                                                                                                    'defect_lora/sharing/exports.py'),
                                              'defect_lora.sharing.exports._say_what_is_missing': ( 'sharing/exports.html#_say_what_is_missing',
                                                                                                    'defect_lora/sharing/exports.py'),
                                              'defect_lora.sharing.exports._write_coco': ( 'sharing/exports.html#_write_coco',

@@ -377,6 +377,8 @@ class Evaluate:
             folder = getattr(self, name)
             if folder and Path(folder).resolve() == Path(self.out).resolve():
                 raise InputError(f"--out and --{name} are the same folder, {folder}; the report needs one of its own")
+            if folder and name != "run" and Path(folder).resolve() in Path(self.out).resolve().parents:
+                raise InputError(f"--out lies inside --{name}, {folder}, whose images it would join; the report needs a folder elsewhere")
         _at_least(1, usefulness=self.usefulness)
         _require(not self.segmenter or self.usefulness is not None, "--segmenter", "given", "given together with --usefulness N")
         _output_folder(self.out)

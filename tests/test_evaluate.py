@@ -50,6 +50,14 @@ def test_odd_names_modes_and_sizes(tmp_path):
     assert (tmp_path / "out #1" / "report.html").stat().st_size > 10_000
 
 
+def test_a_report_inside_a_set_is_refused(tmp_path, capsys):
+    "It would be a class of the set."
+    real, fake = render(tmp_path / "real", 2), render(tmp_path / "fake", 2, first=100)
+    for folder in (real, fake):
+        assert evaluate(real, fake, folder / "deeper" / "report") == 2
+        assert "lies inside" in capsys.readouterr().err and not (folder / "deeper").exists()
+
+
 def test_empty_and_damaged_are_named(tmp_path, capsys):
     real, fake = render(tmp_path / "real", 3), render(tmp_path / "fake", 3, first=100)
     (tmp_path / "empty").mkdir()

@@ -92,3 +92,23 @@ def test_pycocotools_reads_coco(tmp_path):
     for label in coco.loadAnns(coco.getAnnIds()):
         mask = masks[out / coco.loadImgs(label["image_id"])[0]["file_name"]]
         assert (coco.annToMask(label).astype(bool) == mask).all() and label["area"] == mask.sum()
+
+
+def test_what_is_left_out_is_said(generated, tmp_path, caplog):
+    "A class that is named as masks are, and a folder deeper than classes are."
+    for place in ("mask", "good/inner"):
+        save_image(render_cable("good", 9, size=64)[0], generated / place / "009.png")
+    with caplog.at_level(logging.WARNING):
+        export_set(generated, tmp_path / "out")
+    assert "2 images below" in caplog.text and "good/inner/009.png" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        export_set(write_cables(tmp_path / "cables", per_class=1, size=64), tmp_path / "cables out", "mvtec")
+    assert "left out, such as" not in caplog.text
+
+
+def test_a_link_stays_a_link(generated, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    export_set(generated, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "good" / "000.png").exists()

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from defect_lora.data.files import InputError, check_names, replace_folder
-from defect_lora.data.images import mask_to_image, open_image, png_bytes, read_mask, read_provenance
+from defect_lora.data.images import IMAGE_SUFFIXES, mask_to_image, open_image, png_bytes, read_mask, read_provenance
 from defect_lora.data.layouts import find_category, find_good_parts, is_good
 from defect_lora.generation.image_set import coco_annotations
 
@@ -116,8 +116,10 @@ def export_set(
     images, folder = _read_set(source)
     _check_places(folder, out, category)
     _say_what_is_missing(images, layout, good)
+    _say_what_is_left_out(images, folder)
     options = dict(category=category or "product", good=good) if layout == "mvtec" else {}
-    return replace_folder(out, lambda part: _EXPORT_LAYOUTS[layout](images, part, **options))
+    replace_folder(out.resolve(), lambda part: _EXPORT_LAYOUTS[layout](images, part, **options))  # what a link leads to
+    return out
 
 
 def _check_places(folder, out, category):
@@ -125,6 +127,16 @@ def _check_places(folder, out, category):
     check_names([category or "product"], what="product")
     if folder.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies inside the set that is copied; choose a folder elsewhere")
+
+
+def _say_what_is_left_out(images, folder):
+    "Images that lie in the set's folder and are none of its images or masks."
+    known = {Path(path) for path, _, _ in images}
+    masks = {Path(mask) for _, _, mask in images if isinstance(mask, (str, Path))}
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.endswith("_mask")]
+    left = [path for path in files if path not in known | masks]
+    if left:
+        log.warning("%d images below %s are of no class and were left out, such as %s", len(left), folder, left[0].relative_to(folder))
 
 
 def _say_what_is_missing(images, layout, good):

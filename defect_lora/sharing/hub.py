@@ -205,7 +205,8 @@ def _figures(report):
         return "Nobody has measured: this model was published without a report."
     words = (
         f"Measured on {report.n_fake} generated images against {report.n_real} real ones, with {report.features} features; "
-        '95 % intervals. "Real against real" is what real images reach among themselves.'
+        '95 % intervals. "Real against real" is what real images reach among themselves. '
+        "That the images are this model's is what the publisher says; it was not checked."
     )
     notes = "\n".join(f"- {_without_paths(note)}" for note in report.notes)
     return f"**{report.verdict}**\n\n{words}\n\n{markdown_table(total_rows(report))}\n\n{notes}".rstrip()
