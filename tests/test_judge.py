@@ -67,6 +67,13 @@ def test_copies_of_what_was_trained_on(tmp_path, real):
     assert any("cannot be read" in note for note in gone["notes"])
 
 
+def test_copies_of_one_class_are_named(tmp_path, real):
+    report = evaluate(real, save(tmp_path / "some", lambda name, i: cable(name, i if name == "good" else 100 + i)))
+    assert "Copies of real images: good (100 %)." in report["verdict"] and grade(report) == "Usable"
+    two = evaluate(real, save(tmp_path / "two", lambda name, i: cable(name, i if name in ("good", "combined") else 100 + i)))
+    assert "copies of real images" in two["verdict"].lower() and grade(two) == "Weak"
+
+
 def test_a_model_alone_does_not_say_what_it_was_trained_on(tmp_path, real):
     (tmp_path / "model").mkdir()
     report = evaluate(real, save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i)), "--run", tmp_path / "model")

@@ -296,6 +296,7 @@ def _count_predicted(predicted, classes):
     return {name: n for n, name in sorted(zip(counts, classes), key=lambda p: (-p[0], p[1])) if n}
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #a970f525
+_COPIED_CLASS = 0.4  # surely more of a class than this are copies: of one class, where ten images tell little
 GRADES = ("Cannot tell", "Not usable", "Weak", "Usable, with a look at each image", "Good")  # from no answer to the best
 _NOT_USABLE, _WEAK, _USABLE = GRADES[1:4]
 
@@ -319,11 +320,14 @@ def _missing(total, per_class):
 
 
 def _copies(total, per_class):
-    copies = total["memorized"]
-    if copies["value"] is None or copies["low"] <= 0.15:
-        return []
-    best = _NOT_USABLE if copies["low"] > 0.5 else _WEAK if copies["low"] > 0.3 else _USABLE
-    return [_Fault(f"{percent(copies['value'])} are copies of real images (5 % are that close by chance).", best)]
+    "Copies of real images: all together, or most of some classes."
+    copies, most = total["memorized"], [name for name, c in per_class.items() if (c["memorized"]["low"] or 0) > _COPIED_CLASS]
+    low = copies["low"] or 0
+    best = _NOT_USABLE if low > 0.5 else _WEAK if low > 0.3 or len(most) > 1 else _USABLE
+    named = ", ".join(f"{name} ({percent(per_class[name]['memorized']['value'])})" for name in most)
+    if low > 0.15:
+        return [_Fault(f"{percent(copies['value'])} are copies of real images (5 % are that close by chance).", best)]
+    return [_Fault(f"Copies of real images: {named}.", best)] if most else []
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #b5c967ba
 _FAR, _FAR_CLASS = 0.7, 1.0  # effect sizes; of one class, where ten images tell less, a larger one
