@@ -91,16 +91,18 @@ def measure_class_accuracy(
     held_out: torch.Tensor | None,  # (n,) those of real images, by classifiers that had not seen them
     real_labels: torch.Tensor,  # (n,) their own
 ) -> dict:  # value, low, high (95 %), real_baseline
-    "The share of generated images that are predicted as their own class, beside that of held-out real ones in the same mix of classes."
-    real_baseline = None if held_out is None or not len(held_out) else _reached(held_out, real_labels, asked)
-    return wilson_interval(int((predicted == asked).sum()), len(predicted)) | dict(real_baseline=real_baseline)
+    "The share of generated images that are predicted as their own class, classes weighted alike, beside that of held-out real ones."
+    rates, classes = _rates(predicted, asked), asked.unique().tolist() or real_labels.unique().tolist()
+    reached = {} if held_out is None else _rates(held_out, real_labels)
+    known = [reached[c] for c in classes if c in reached]
+    size = 1 / sum(1 / (len(rates) ** 2 * int((asked == c).sum())) for c in rates) if rates else 0
+    interval = wilson_interval(sum(rates.values()) / len(rates) * size, size) if rates else wilson_interval(0, 0)
+    return interval | dict(real_baseline=sum(known) / len(known) if known else None)
 
 
-def _reached(held_out, real_labels, asked):
-    "The share of real images that are recognized, classes mixed as in the generated images."
-    right = {c: float((held_out[real_labels == c] == c).double().mean()) for c in real_labels.unique().tolist()}
-    rates = [right[c] for c in (asked if len(asked) else real_labels).tolist() if c in right]
-    return sum(rates) / len(rates) if rates else None
+def _rates(predicted, labels):
+    "How many images of each class are recognized, as a share."
+    return {c: float((predicted[labels == c] == c).double().mean()) for c in labels.unique().tolist()}
 
 # %% ../../nbs/evaluation/03_classifier.ipynb #61796604
 def confusion_counts(

@@ -297,6 +297,7 @@ def _count_predicted(predicted, classes):
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #a970f525
 _COPIED_CLASS = 0.4  # surely more of a class than this are copies: of one class, where ten images tell little
+_LEAST_OF_CLASS = 5  # generated images; fewer show neither that they are right nor that they are wrong
 GRADES = ("Cannot tell", "Not usable", "Weak", "Usable, with a look at each image", "Good")  # from no answer to the best
 _NOT_USABLE, _WEAK, _USABLE = GRADES[1:4]
 
@@ -310,13 +311,22 @@ class _Fault(NamedTuple):
 
 def _find_faults(total, per_class):
     "What is wrong with the images, the gravest first."
-    checks = (_missing, _copies, _far, _repeats, _sharpness, _unrecognized)
+    checks = (_missing, _scarce, _copies, _far, _repeats, _sharpness, _unrecognized)
     return [fault for check in checks for fault in check(total, per_class)]
 
 
 def _missing(total, per_class):
     missing = [name for name, c in per_class.items() if c["n_fake"] == 0]
     return [_Fault(f"No generated images of {', '.join(missing)}.", _USABLE)] if missing else []
+
+
+def _scarce(total, per_class):
+    few = _scarce_classes(per_class)
+    return [_Fault(f"Too few generated images to judge: {', '.join(few)}.", _USABLE)] if few else []
+
+
+def _scarce_classes(per_class):
+    return [name for name, c in per_class.items() if 0 < c["n_fake"] < _LEAST_OF_CLASS]
 
 
 def _copies(total, per_class):
@@ -390,7 +400,8 @@ def _grade(accuracy, chance, told, faults):
     if best is None or best < 0.5:
         return "Cannot tell"
     by_class = _NOT_USABLE if accuracy["low"] <= chance else _WEAK if accuracy["value"] < 0.7 * best else _USABLE
-    by_class = "Good" if by_class == _USABLE and accuracy["value"] >= 0.9 * best and told is False and not faults else by_class
+    reached = accuracy["value"] >= 0.9 * best and accuracy["high"] >= best
+    by_class = "Good" if by_class == _USABLE and reached and told is False and not faults else by_class
     return min([by_class, *(fault.best for fault in faults)], key=GRADES.index)
 
 
@@ -404,7 +415,7 @@ def judge(
 ) -> tuple:  # one of GRADES, and the verdict
     "Say in words whether the images are worth using, and why."
     accuracy, faults, chance = total["class_accuracy"], _find_faults(total, per_class), 1 / len(per_class)
-    few = min(sum(c[key] for c in per_class.values()) for key in ("n_real", "n_fake")) < MIN_IMAGES
+    few = _too_few(per_class)
     grade = "Cannot tell" if few else _grade(accuracy, chance, _is_told(total["kid"]), faults)
     why = _why_not(few, accuracy["real_baseline"]) if grade == "Cannot tell" else ""
     said = (
@@ -414,9 +425,17 @@ def judge(
     return grade, " ".join([said, *(fault.said for fault in faults)])
 
 
+def _too_few(per_class):
+    "Why there are too few images for any verdict; empty where there are enough."
+    made = [c for c in per_class.values() if c["n_fake"]]
+    if min(sum(c[key] for c in per_class.values()) for key in ("n_real", "n_fake")) < MIN_IMAGES:
+        return f"each set needs {MIN_IMAGES}"
+    return f"half of the classes have fewer than {_LEAST_OF_CLASS}" if 2 * len(_scarce_classes(per_class)) >= len(made) else ""
+
+
 def _why_not(few, best):
     if few:
-        return f", too few images (each set needs {MIN_IMAGES})"
+        return f", too few images ({few})"
     return ", too few real images to check the classifier" if best is None else ", the classifier fails on real images too"
 
 
@@ -441,7 +460,8 @@ def _cautions(total, per_class, features):
         notes.append("The classifier often fails on real images too: read class accuracy relative to that, not to 100 %.")
     if max(abs(c["n_real"] / n_real - c["n_fake"] / n_fake) for c in per_class.values()) > 0.1:
         notes.append(
-            "The classes are mixed differently in the two sets, which raises FID over all: read it per class. KID compares class by class."
+            "The classes are mixed differently in the two sets, which raises FID over all: read it per class. KID compares class by class, "
+            "and class accuracy weighs each class alike."
         )
     return notes + _about_combined(per_class)
 
