@@ -23,6 +23,7 @@ from defect_lora.evaluation.distances import (
     not_measured,
     one_thread,
     variance_within,
+    wilson_interval,
 )
 from .diversity import intra_cluster_diversity_per_class
 from .features import Features, View, common_view, extract_features, load_features, pixel_digests, suiting_features
@@ -108,6 +109,22 @@ def _cells(image):
 
 cell_colours = Features("colours", _cells, lambda batch: batch.flatten(1), key="8 x 8 cells")
 _LEAST_VARIANCE = 3 * 64 * 10.0**2  # of the cells: ten grey levels in each
+
+# %% ../../nbs/evaluation/06_evaluator.ipynb #5d43a819
+_BEYOND = 1.25  # times the largest distance of a real image to the nearest other one of its class
+
+
+def _find_unlike(real, fake, labels, fake_labels, least=1e-6):  # (m,) bool
+    "Which generated images are further from every real one of their class than real ones are from each other."
+    scale = real.std(0, correction=0).clamp_min(least)
+    among = _nearest_of_class(torch.cdist(real / scale, real / scale).fill_diagonal_(torch.inf), labels, labels)
+    among = among[among.isfinite()]
+    distance = _nearest_of_class(torch.cdist(fake / scale, real / scale), fake_labels, labels)
+    return distance > _BEYOND * among.max() if len(among) > 2 else torch.zeros(len(fake), dtype=torch.bool)
+
+
+def _nearest_of_class(distances, labels, other_labels):
+    return distances.masked_fill(labels[:, None] != other_labels, torch.inf).min(1).values
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #6c8fc14b
 @dataclass
@@ -245,7 +262,8 @@ def measure_faults(
         memorized=measure_memorized(extracted.neighbours, f),
         sharpness=_measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], seed=seed),
     )
-    return measures | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
+    unlike = dict(unlike=_measure_unlike(extracted)) if label is None else {}
+    return measures | unlike | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
 
 
 def _measure_variety(extracted, r, f, labels, seed):
@@ -253,6 +271,15 @@ def _measure_variety(extracted, r, f, labels, seed):
     of_all = extracted.real, extracted.fake, extracted.sets.real_labels, extracted.sets.fake_labels
     twins = find_repeated(*of_all, extracted.pixels)
     return dict(variety=measure_variety(extracted.real[r], extracted.fake[f], *labels, seed=seed), repeated=measure_repeated(twins, f))
+
+
+def _measure_unlike(extracted):
+    "The share of generated images that are unlike their class."
+    labels = extracted.sets.real_labels, extracted.sets.fake_labels
+    found = _find_unlike(extracted.real, extracted.fake, *labels)
+    if extracted.colours:
+        found |= _find_unlike(*extracted.colours, *labels, 10)  # grey levels
+    return wilson_interval(int(found.sum()), len(found))
 
 
 def _measure_shift(extracted, r, f, labels, seed):
@@ -311,7 +338,7 @@ class _Fault(NamedTuple):
 
 def _find_faults(total, per_class):
     "What is wrong with the images, the gravest first."
-    checks = (_missing, _scarce, _copies, _far, _repeats, _sharpness, _unrecognized)
+    checks = (_missing, _scarce, _copies, _far, _unlike, _repeats, _sharpness, _unrecognized)
     return [fault for check in checks for fault in check(total, per_class)]
 
 
@@ -340,6 +367,7 @@ def _copies(total, per_class):
     return [_Fault(f"Copies of real images: {named}.", best)] if most else []
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #b5c967ba
+_UNLIKE = 0.03  # surely a larger share; chance makes one in a hundred beside three real images a class
 _FAR, _FAR_CLASS = 0.7, 1.0  # effect sizes; of one class, where ten images tell less, a larger one
 _SEEN = {"effect_size": "", "colour_effect_size": "in colours or their places, "}
 
@@ -352,6 +380,12 @@ def _far(total, per_class):
             size = f"{number(total[key]['value'])} times the variance of real images of a class"
             return [_Fault(f"They are far from real ones: {where}{size}{far and f', surely {far}'}.", _WEAK)]
     return [_Fault(f"Far from real ones: {far}.", _WEAK)] if far else []
+
+
+def _unlike(total, per_class):
+    share = total["unlike"]
+    said = f"{percent(share['value'])} are unlike every real image of their class."
+    return [_Fault(said, _USABLE)] if (share["low"] or 0) > _UNLIKE else []
 
 
 def _is_far(c, key):
@@ -503,6 +537,7 @@ class Evaluator:
         with one_thread():
             total, per_class, predicted = measure_all(extracted, self.seed)
         grade, verdict = judge(total, per_class)
+        del total["unlike"]  # what the verdict says of it is all that a reader needs
         notes = self.notes + _cautions(total, per_class, self.features.name) + extracted.notes
         sets, sizes = extracted.sets, (total.pop("n_real"), total.pop("n_fake"))
         confusion = dict(classes=sets.classes, counts=confusion_counts(sets.fake_labels, predicted, len(sets.classes)))
