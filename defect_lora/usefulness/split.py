@@ -17,6 +17,7 @@ from ..data.files import InputError, file_sha256
 from ..data.layouts import labelled_images
 from ..evaluation.copies import clearly_copied, find_copies
 from ..evaluation.features import Features, common_view, extract_features, suiting_features
+from ..evaluation.memorization import find_shifted, small_pictures
 from ..training.run_folder import trained_images
 from .fitting import check_curation, check_overlap
 
@@ -96,16 +97,22 @@ class _Look:
         self.samples, self.features, self.how = [*split.few.samples, *split.test.samples], features, how
         self.test_from, self.labels = len(split.few), torch.tensor([s.label for s in self.samples])
         self.real, self.flipped = (self._rows([s.path for s in self.samples], flip) for flip in (False, True))
+        self.pictures = self._pictures([s.path for s in self.samples])
 
     def _rows(self, paths, flip=False):
         return extract_features(paths, self.features, flip=flip, **self.how)
 
+    def _pictures(self, paths):
+        return extract_features(paths, small_pictures, **self.how)
+
     def nearest(self, paths) -> _Found:
         "The images that are near copies of a test image."
         copies = find_copies(self.real, self.flipped, self.labels, self._rows(paths))
-        found = copies.near() & (copies.index >= self.test_from)
+        shifted = find_shifted(self.pictures, self._pictures(paths))
+        index = torch.where(shifted.near(), shifted.index, copies.index)
+        found = (copies.near() | shifted.near()) & (index >= self.test_from)
         places = found.nonzero().flatten().tolist()
-        return _Found({paths[i]: self.samples[copies.index[i]] for i in places}, copies.share(found))
+        return _Found({paths[i]: self.samples[index[i]] for i in places}, copies.share(found))
 
 
 def _refuse_copies(fake, copied, count, per_class):
