@@ -74,6 +74,14 @@ def test_copies_of_one_class_are_named(tmp_path, real):
     assert "copies of real images" in two["verdict"].lower() and grade(two) == "Weak"
 
 
+def test_rolled_copies(tmp_path, real):
+    def rolled(name, i):
+        return Image.fromarray(np.roll(np.asarray(cable(name, i)), (9, 7), (0, 1)))
+
+    report = evaluate(real, save(tmp_path / "rolled", rolled))
+    assert report["memorized"]["value"] > 0.9 and "are copies of real images" in report["verdict"] and grade(report) == "Not usable"
+
+
 def test_a_model_alone_does_not_say_what_it_was_trained_on(tmp_path, real):
     (tmp_path / "model").mkdir()
     report = evaluate(real, save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i)), "--run", tmp_path / "model")

@@ -90,19 +90,21 @@ def measure_class_accuracy(
     asked: torch.Tensor,  # (m,) those that were asked for
     held_out: torch.Tensor | None,  # (n,) those of real images, by classifiers that had not seen them
     real_labels: torch.Tensor,  # (n,) their own
-) -> dict:  # value, low, high (95 %), real_baseline
+) -> dict:  # value, low, high (95 %), real_baseline, real_baseline_low
     "The share of generated images that are predicted as their own class, classes weighted alike, beside that of held-out real ones."
-    rates, classes = _rates(predicted, asked), asked.unique().tolist() or real_labels.unique().tolist()
-    reached = {} if held_out is None else _rates(held_out, real_labels)
-    known = [reached[c] for c in classes if c in reached]
-    size = 1 / sum(1 / (len(rates) ** 2 * int((asked == c).sum())) for c in rates) if rates else 0
-    interval = wilson_interval(sum(rates.values()) / len(rates) * size, size) if rates else wilson_interval(0, 0)
-    return interval | dict(real_baseline=sum(known) / len(known) if known else None)
+    share = _share(predicted, asked, asked.unique().tolist())
+    classes = [c for c in (asked if len(asked) else real_labels).unique().tolist() if (real_labels == c).any()]
+    reached = wilson_interval(0, 0) if held_out is None else _share(held_out, real_labels, classes)
+    return share | dict(real_baseline=reached["value"], real_baseline_low=reached["low"])
 
 
-def _rates(predicted, labels):
-    "How many images of each class are recognized, as a share."
-    return {c: float((predicted[labels == c] == c).double().mean()) for c in labels.unique().tolist()}
+def _share(predicted, labels, classes):  # value, low, high (95 %)
+    "How many images are recognized, each class weighted alike."
+    found = [(predicted[labels == c] == c).double() for c in classes]
+    if not found:
+        return wilson_interval(0, 0)
+    size = len(found) ** 2 / sum(1 / len(one) for one in found)
+    return wilson_interval(sum(float(one.mean()) for one in found) / len(found) * size, size)
 
 # %% ../../nbs/evaluation/03_classifier.ipynb #61796604
 def confusion_counts(

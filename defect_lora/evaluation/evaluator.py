@@ -29,8 +29,8 @@ from .diversity import intra_cluster_diversity_per_class
 from .features import Features, View, common_view, extract_features, load_features, pixel_digests, suiting_features
 from ..data.files import InputError
 from ..data.layouts import labelled_images
-from .memorization import Neighbours, find_distinct, find_neighbours, find_repeated, measure_memorized
-from .memorization import measure_repeated, measure_variety, worst_first
+from .memorization import Neighbours, find_distinct, find_neighbours, find_repeated, find_shifted, measure_memorized
+from .memorization import measure_repeated, measure_variety, small_pictures, worst_first
 from .report import Report, number, percent
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #ea4e4e20
@@ -174,12 +174,22 @@ def _extract(
     digests = pixels.digests(known), pixels.digests(known, flip=True), own
     real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
     neighbours = find_neighbours(pixels.rows(known), pixels.rows(known, flip=True), fake, labels, digests)
+    shifted = find_shifted(pixels.rows(known, small_pictures), pixels.rows(sets.fake, small_pictures), trusted=len(sets.real))
+    neighbours = _with_shifted(neighbours, shifted)
     laplacian = sharpness_features(min(512, pixels.view.size))
     sharpness = tuple(pixels.rows(paths, laplacian)[:, 0] for paths in (sets.real, sets.fake))
     colours = tuple(pixels.rows(paths, cell_colours) for paths in (sets.real, sets.fake))
     (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels.features, seed, pixels.progress)
     clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
     return Extracted(sets, real, fake, neighbours, sharpness, colours, own, clip, variety, [*left_out, *why, *also], known)
+
+
+def _with_shifted(neighbours, shifted):
+    "The nearest real images, the shifted ones among them: as near as their correlation is to 1, over the limit's distance from 1."
+    ratio = ((1 - shifted.correlation) / (1 - shifted.limit + 1e-9)).to(neighbours.ratio.dtype).clamp_min(0)
+    better = shifted.near() & (ratio < neighbours.ratio)
+    found = {key: torch.where(better, getattr(shifted, key), getattr(neighbours, key)) for key in ("index", "flipped")}
+    return replace(neighbours, ratio=torch.where(better, ratio, neighbours.ratio), **found)
 
 
 def _without_duplicates(sets, pixels):
@@ -434,9 +444,18 @@ def _grade(accuracy, chance, told, faults):
     if best is None or best < 0.5:
         return "Cannot tell"
     by_class = _NOT_USABLE if accuracy["low"] <= chance else _WEAK if accuracy["value"] < 0.7 * best else _USABLE
-    reached = accuracy["value"] >= 0.9 * best and accuracy["high"] >= best
-    by_class = "Good" if by_class == _USABLE and reached and told is False and not faults else by_class
+    by_class = (
+        "Good"
+        if by_class == _USABLE and accuracy["value"] >= 0.9 * best and _reaches(accuracy) and told is False and not faults
+        else by_class
+    )
     return min([by_class, *(fault.best for fault in faults)], key=GRADES.index)
+
+
+def _reaches(accuracy):
+    "Whether the interval of the difference to real images holds 0 (Newcombe 1998): theirs is a share of some images, too."
+    best, above = accuracy["real_baseline"], accuracy["high"] - accuracy["value"]
+    return best - accuracy["value"] <= (above**2 + (best - accuracy["real_baseline_low"]) ** 2) ** 0.5
 
 
 def _is_told(kid):  # None where nothing can be said
