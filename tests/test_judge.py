@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from defect_lora.cli import main
 from defect_lora.data.cables import CLASSES, render_cable
 from defect_lora.data.dataset import fit_image
+from defect_lora.evaluation.evaluator import Evaluator
 from defect_lora.training.config import TrainConfig
 
 
@@ -97,6 +98,16 @@ def test_photographs_become_squares_as_in_training(tmp_path, fit):
     squares = save(tmp_path / "squares", lambda name, i: fit_image(wide(name, 300 + i), 96, fit), 6)
     report = evaluate(photographs, squares, "--run", run_on(tmp_path / "run", photographs, fit=fit))
     assert report["kid"]["p_value"] > 0.01 and report["effect_size"]["low"] < 0.3 and report["colour_effect_size"]["low"] < 0.3
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+def test_the_sets_say_how_photographs_became_squares(tmp_path, fit):
+    def wide(name, i):
+        return render_cable(name, i, size=208)[0].crop((0, 40, 208, 168))
+
+    photographs = save(tmp_path / "photographs", wide, 2)
+    evaluator = Evaluator(photographs, save(tmp_path / "squares", lambda name, i: fit_image(wide(name, 300 + i), 96, fit), 2), "tiny")
+    assert evaluator.pixels.view.fit == fit and any(f"'{fit}' brings the two sets nearest" in note for note in evaluator.notes)
 
 
 def test_size_is_no_difference(tmp_path):

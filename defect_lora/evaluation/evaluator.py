@@ -6,6 +6,7 @@
 __all__ = ['GRADES', 'Sets', 'sharpness_features', 'Extracted', 'measure_part', 'measure_all', 'judge', 'Evaluator']
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #ce4b147c
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from defect_lora.evaluation.distances import (
 from .diversity import intra_cluster_diversity_per_class
 from .features import Features, View, common_view, extract_features, load_features, pixel_digests, suiting_features
 from ..data.files import InputError
+from ..data.images import peek_provenance
 from ..data.layouts import labelled_images
 from .memorization import Neighbours, find_distinct, find_neighbours, find_repeated, find_shifted, measure_memorized
 from .memorization import measure_repeated, measure_variety, small_pictures, worst_first
@@ -529,6 +531,31 @@ def _about_combined(per_class):
         "which may be one of those it holds: a miss for the class, not always for the eye."
     ]
 
+# %% ../../nbs/evaluation/06_evaluator.ipynb #c8ab4881
+def _suiting_view(sets, fit, features, progress):  # view, notes
+    "How images are seen, asked of the two sets where nothing else says it."
+    known = fit or (peek_provenance(sets.fake[0]) or {}).get("trained_fit")
+    view = common_view(sets.fake, known or "crop")
+    if known or view.fit != "crop" or all(map(_is_square, sets.real)):
+        return common_view(sets.fake, fit), []
+    ways = [replace(view, fit=way) for way in ("pad", "stretch", "crop")]
+    nearest = min(ways, key=lambda way: _mean_distance(sets, _Pixels(way, features, progress)))
+    said = f"'{nearest.fit}' brings the two sets nearest of pad, stretch and crop, and was taken."
+    return nearest, [f"How photographs became squares is not known (give --run, or fit): {said}"]
+
+
+def _is_square(path):
+    with contextlib.suppress(Exception), Image.open(path) as image:  # damaged files are named when features are computed
+        return image.width == image.height
+    return True
+
+
+def _mean_distance(sets, pixels):
+    real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
+    scale = fake.std(0, correction=0).clamp_min(1e-6)
+    pairs = [(real[sets.real_labels == c].mean(0), fake[sets.fake_labels == c].mean(0)) for c in sets.fake_labels.unique().tolist()]
+    return sum(float(((a - b) / scale).square().sum()) for a, b in pairs)
+
 # %% ../../nbs/evaluation/06_evaluator.ipynb #78989f5c
 class Evaluator:
     "Judge generated images against real ones."
@@ -542,13 +569,14 @@ class Evaluator:
         seed: int = 0,  # of every choice
         progress: bool = False,  # show progress bars
         trained_on=None,  # a folder or a DefectSpectrumDataset: copies of these images are found, too
-        fit: str | None = None,  # how photographs became squares in training; None asks the images, else takes "pad"
+        fit: str | None = None,  # how photographs became squares in training; None asks the images
     ):
         self.sets, self.seed = read_sets(real, fake, category), seed
         self.names = {name: _name(source) for name, source in (("real", real), ("fake", fake))}
         self.trained_on, self.notes = _training_set(trained_on)
-        self.pixels = _Pixels(common_view(self.sets.fake, fit), suiting_features(features, self.sets.fake), progress)
-        self.features = self.pixels.features
+        self.features = suiting_features(features, self.sets.fake)
+        view, asked = _suiting_view(self.sets, fit, self.features, progress)
+        self.pixels, self.notes = _Pixels(view, self.features, progress), [*self.notes, *asked]
 
     def report(self) -> Report:
         "Compute the features, then every measure, in all and per class."
