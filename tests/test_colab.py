@@ -221,5 +221,5 @@ def test_a_tutorial_opens_in_colab_and_asks_nothing(path):
     assert f"(https://kaggle.com/kernels/welcome?src=https://github.com/defect-lora/defect-lora/blob/main/nbs/tutorials/{path.name})" in (
         notebook.cells[0].source
     )
-    assert "Last run from top to bottom" in "".join(cell.source for cell in notebook.cells) and "defect_lora.versions()" in code
+    assert "Last run from top to bottom" in "".join(cell.source for cell in notebook.cells) and "print(versions())" in code
     assert "%pip install" in code and not re.search(r"\binput\(|files\.upload\(|FileUpload|getpass|notebook_login|\blogin\(", code)
