@@ -83,6 +83,20 @@ def sd15():
         yield address, hub.asked
 
 
+@pytest.mark.parametrize("call", ["fetch_base", "load_base"])
+def test_a_base_that_cannot_be_had_is_one_line(tmp_path, call):
+    code = f"""
+from defect_lora.data.files import InputError
+from defect_lora.model.base import {call}
+try:
+    {call}("sd15")
+except InputError as error:
+    print(error)
+"""
+    done = run_with_hub(code, "http://nowhere.invalid", HF_HOME=str(tmp_path))
+    assert done.returncode == 0 and "cannot be loaded" in done.stdout and len(done.stdout.splitlines()) == 1, done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("machine, variant", [("gpu", ".fp16"), ("cpu", "")])
 def test_only_what_is_used_of_a_base_is_fetched(sd15, tmp_path, machine, variant):
     endpoint, asked = sd15

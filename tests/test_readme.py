@@ -5,6 +5,7 @@ import re
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 
@@ -143,7 +144,8 @@ def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
         for i in range(2):
             render_cable("good", i, 64)[0].save(tmp_path / "photographs" / name / f"{i}.png")
     small = dict(base="tiny", size=64, epochs=1, evaluate_every=0, sample_every=0, num_inference_steps=2)
-    monkeypatch.setattr(defect_lora, "TrainConfig", partial(TrainConfig.from_recipe, "tuned", **small), raising=False)
+    recipe = SimpleNamespace(from_recipe=partial(TrainConfig.from_recipe, **small))
+    monkeypatch.setattr(defect_lora, "TrainConfig", recipe, raising=False)
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
     known = {}
     exec(code.replace("per_class=100", "per_class=1"), known)
