@@ -442,16 +442,16 @@ def _misses_class(accuracy):
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #93a0abc4
 def _grade(accuracy, chance, told, faults):
-    best = accuracy["real_baseline"]
-    if best is None or best < 0.5:
-        return "Cannot tell"
+    best, worst = accuracy["real_baseline"], min((fault.best for fault in faults), key=GRADES.index, default="Good")
+    if best is None or best < 0.5:  # no classifier is needed to see that images are copies, or far from real ones
+        return worst if worst in (_NOT_USABLE, _WEAK) else "Cannot tell"
     by_class = _NOT_USABLE if accuracy["low"] <= chance else _WEAK if accuracy["value"] < 0.7 * best else _USABLE
     by_class = (
         "Good"
         if by_class == _USABLE and accuracy["value"] >= 0.9 * best and _reaches(accuracy) and told is False and not faults
         else by_class
     )
-    return min([by_class, *(fault.best for fault in faults)], key=GRADES.index)
+    return min(by_class, worst, key=GRADES.index)
 
 
 def _reaches(accuracy):
