@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -120,6 +121,7 @@ def main(names):
         keep_outputs(notebook, executed)
         stamp(notebook)
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        subprocess.run(["nbdev-clean", "--fname", str(path)], check=True)  # as it is committed
         print(path.relative_to(NBS.parent) if path.is_absolute() else path, f"{path.stat().st_size / 1000:.0f} KB")
 
 

@@ -38,7 +38,7 @@ def _step_in(checkpoint):
 
 # %% ../../nbs/training/04_backup.ipynb #fcd20c31
 def _copy_newest(run, folder):
-    "Write the newest whole checkpoint of a run over the older slot of a backup; its marker, None where there is nothing to copy."
+    "Write the newest whole checkpoint of a run over the older slot of a backup, unless it is there."
     newest = next((path for path in reversed(list_checkpoints(run / "checkpoints")) if is_whole(path)), None)
     copies = list_copies(folder)
     if newest is None or any((path / COMPLETE).read_bytes() == (newest / COMPLETE).read_bytes() for _, path in copies):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -20,21 +21,17 @@ from defect_lora.model.unet import ADAPTERS, ClassConditionedUNet
 from defect_lora.training.config import Phase, TrainConfig
 from defect_lora.training.latents import _Moments
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from speed import SD15_VAE  # noqa: E402
+
 CLASSES = [f"class_{i}" for i in range(8)] + ["good"]
-_VAE = dict(
-    sample_size=512,
-    block_out_channels=(128, 256, 512, 512),
-    layers_per_block=2,
-    down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4,
-)
 
 
 def sd15(dtype=torch.float32):
     "Stable Diffusion 1.5 without its weights."
 
     def vae():
-        return AutoencoderKL(**_VAE).to(dtype).eval().requires_grad_(False)
+        return AutoencoderKL(**SD15_VAE).to(dtype).eval().requires_grad_(False)
 
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768).to(dtype).eval().requires_grad_(False)
     scheduler = DDIMScheduler(
