@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from defect_lora.data.files import InputError, check_names
 from defect_lora.data.images import check_images, size_within, to_rgb
-from defect_lora.data.layouts import Listing, Sample, check_masks, find_category
+from defect_lora.data.layouts import Listing, Sample, check_masks, find_category, without_role
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _list_photographs(
 def _most(count, per_class, keep_for_judging):
     "How many of a class's images are learned from: two at least, whatever is to be kept."
     most = count if per_class is None else min(per_class, count)
-    return min(most, max(count - keep_for_judging, min(2, count)))
+    return min(most, max(count - max(keep_for_judging, 0), min(2, count)))
 
 
 def _check_options(per_class, fit):
@@ -199,13 +199,22 @@ class DefectSpectrumDataset(Dataset):
     def _take(self, found, per_class, seed, size, fit, masks, keep_for_judging=0):
         self.layout, self.classes, self.folder, self.category = found.layout, found.classes, found.folder, found.folder.resolve().name
         self.size, self.fit, self.masks = size, fit, masks
-        of_class = [[s for s in found.samples if s.label == label] for label in range(len(self.classes))]
-        picks = [_pick(samples, _most(len(samples), per_class, keep_for_judging), seed) for samples in of_class]
-        self.samples, self._rest = ([sample for pick in picks for sample in pick[part]] for part in (0, 1))
+        picks = [self._split(found, label, per_class, seed, keep_for_judging) for label in range(len(self.classes))]
+        self.samples, self.rest = ([sample for pick in picks for sample in pick[part]] for part in (0, 1))
         self._check()
         few = [f"{name} {n}" for name, n in self.counts().items() if n < (per_class or 0)]
         if few:
             log.warning("%s: fewer than %d images in: %s", self.category, per_class, ", ".join(few))
+
+    def _split(self, found, label, per_class, seed, keep_for_judging):
+        "What is learned from of one class, and what is not, that for testing last."
+        samples = [sample for sample in found.samples if sample.label == label]
+        may = without_role(samples, "test")
+        if may and may[0].role == "test":
+            log.warning("%s: all of %s is for testing, and some of it is learned from", self.category, self.classes[label])
+        kept = [sample for sample in samples if sample not in may]
+        picked, rest = _pick(may, _most(len(may), per_class, keep_for_judging - len(kept)), seed)
+        return picked, rest + kept
 
     def _check(self):
         check_images([sample.path for sample in self.samples if sample.image is None])
@@ -220,7 +229,7 @@ class DefectSpectrumDataset(Dataset):
     def holdout(self) -> "DefectSpectrumDataset":
         "The same data set with the images that were not picked; empty if all were."
         rest = copy.copy(self)
-        rest.samples = self._rest
+        rest.samples, rest.rest = self.rest, []
         rest._check()
         return rest
 

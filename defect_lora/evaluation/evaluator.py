@@ -29,8 +29,8 @@ from defect_lora.evaluation.distances import (
 from .diversity import intra_cluster_diversity_per_class
 from .features import Features, View, common_view, extract_features, load_features, pixel_digests, suiting_features
 from ..data.files import InputError
-from ..data.images import peek_provenance
-from ..data.layouts import labelled_images
+from ..data.images import check_images, peek_provenance
+from ..data.layouts import find_category, labelled_images, without_role
 from .memorization import Neighbours, find_distinct, find_neighbours, find_repeated, find_shifted, measure_memorized
 from .memorization import measure_repeated, measure_variety, small_pictures, worst_first
 from .report import Report, number, percent
@@ -61,7 +61,7 @@ def read_sets(
     category: str | None = None,  # which product of the real folder
 ) -> Sets:
     "Read two sets that can be compared. Raises InputError."
-    paths, names = labelled_images(real if hasattr(real, "samples") else DefectSpectrumDataset(real, category=category))
+    paths, names = labelled_images(real if hasattr(real, "samples") else _to_judge(real, category))
     fake_paths, fake_names = labelled_images(fake, category)
     classes = sorted(set(names))
     unknown = sorted(set(fake_names) - set(classes))
@@ -77,6 +77,14 @@ def read_sets(
         raise InputError(f"{fake}: these are the real images themselves; name the folder of the generated ones")
     labels, fake_labels = (torch.tensor([classes.index(name) for name in some]) for some in (names, fake_names))
     return Sets(paths, labels, fake_paths, fake_labels, classes)
+
+
+def _to_judge(real, category):
+    "Real images, without those that their layout trains on."
+    found = find_category(real, category, check_files=False)
+    found = replace(found, samples=without_role(found.samples, "train"))
+    check_images([sample.path for sample in found.samples])
+    return found
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #387867b5
 def sharpness_features(

@@ -70,10 +70,12 @@ def _copy(source, target):
 # %% ../../nbs/sharing/00_exports.ipynb #1ebed574
 def _write_mvtec(images, out, category="product", good=None):
     "MVTec AD: train/good, test/<class>, ground_truth/<class>."
-    for number, path in _numbered(find_good_parts(good) if good is not None else []):
+    train, test = (find_good_parts(good, for_testing=part) if good is not None else [] for part in (False, True))
+    for number, path in _numbered(train):
         _copy_as_png(path, out / category / "train" / "good" / f"{number}.png")
-    for name in sorted({"good" if is_good(name) else name for _, name, _ in images}):
+    for name in sorted({"good" if is_good(name) else name for _, name, _ in images} | ({"good"} if test else set())):
         chosen = [(path, mask) for path, of, mask in images if of == name or (name == "good" and is_good(of))]
+        chosen = [(path, None) for path in test] if name == "good" and test else chosen
         for number, (path, mask) in _numbered(chosen):
             _copy_as_png(path, out / category / "test" / name / f"{number}.png")
             if mask is not None and name != "good":
@@ -154,3 +156,5 @@ def _say_what_is_missing(images, layout, good):
         )
     if layout == "mvtec" and good is None:
         log.warning("no good images to train on were given (good, or --good): train/good is left out")
+    if layout == "mvtec" and good is not None and find_good_parts(good, for_testing=True) and any(is_good(name) for _, name, _ in images):
+        log.info("test/good holds the photographs that %s keeps for testing, not the good images of the set", good)
