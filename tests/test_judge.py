@@ -139,6 +139,13 @@ def test_one_class_far_from_its_real_images(tmp_path, real):
     )
 
 
+def test_grave_faults_of_few_images_of_each_class(tmp_path, real):
+    upside_down = evaluate(real, save(tmp_path / "upside down", lambda name, i: ImageOps.flip(ImageOps.invert(cable(name, 100 + i))), 4))
+    assert grade(upside_down) in ("Not usable", "Weak") and "far from real ones" in upside_down["verdict"]
+    fresh = evaluate(real, save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i), 4))
+    assert grade(fresh) == "Cannot tell" and "half of the classes have fewer than 5" in fresh["verdict"]
+
+
 @pytest.mark.parametrize("shift", [-40, 40])
 def test_shifted_levels(tmp_path, real, shift):
     def made(name, i):

@@ -449,9 +449,9 @@ def _misses_class(accuracy):
     return known and accuracy["high"] < 0.7 * accuracy["real_baseline"]
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #93a0abc4
-def _grade(accuracy, chance, told, faults):
+def _grade(accuracy, chance, told, faults, few=False):
     best, worst = accuracy["real_baseline"], min((fault.best for fault in faults), key=GRADES.index, default="Good")
-    if best is None or best < 0.5:  # no classifier is needed to see that images are copies, or far from real ones
+    if best is None or best < 0.5 or few and not _misses_class(accuracy):  # copies, and what is far from real images, are seen all the same
         return worst if worst in (_NOT_USABLE, _WEAK) else "Cannot tell"
     by_class = _NOT_USABLE if accuracy["low"] <= chance else _WEAK if accuracy["value"] < 0.7 * best else _USABLE
     by_class = (
@@ -478,9 +478,9 @@ def judge(
 ) -> tuple:  # one of GRADES, and the verdict
     "Say in words whether the images are worth using, and why."
     accuracy, faults, chance = total["class_accuracy"], _find_faults(total, per_class), 1 / len(per_class)
-    few = _too_few(per_class)
-    grade = "Cannot tell" if few else _grade(accuracy, chance, _is_told(total["kid"]), faults)
-    why = _why_not(few, accuracy["real_baseline"]) if grade == "Cannot tell" else ""
+    small, few = _too_few_in_all(per_class), _too_few_of_classes(per_class)
+    grade = "Cannot tell" if small else _grade(accuracy, chance, _is_told(total["kid"]), faults, bool(few))
+    why = _why_not(small or few, accuracy["real_baseline"]) if grade == "Cannot tell" else ""
     said = (
         f"{grade}{why}: {percent(accuracy['value'])} of the generated images are given their own class "
         f"(chance {percent(chance)}, unseen real images {percent(accuracy['real_baseline'])}), and {_told(total['kid'])}."
@@ -488,11 +488,15 @@ def judge(
     return grade, " ".join([said, *(fault.said for fault in faults)])
 
 
-def _too_few(per_class):
+def _too_few_in_all(per_class):
     "Why there are too few images for any verdict; empty where there are enough."
+    fewest = min(sum(c[key] for c in per_class.values()) for key in ("n_real", "n_fake"))
+    return f"each set needs {MIN_IMAGES}" if fewest < MIN_IMAGES else ""
+
+
+def _too_few_of_classes(per_class):
+    "Why nothing good can be said; empty where it can."
     made = [c for c in per_class.values() if c["n_fake"]]
-    if min(sum(c[key] for c in per_class.values()) for key in ("n_real", "n_fake")) < MIN_IMAGES:
-        return f"each set needs {MIN_IMAGES}"
     return f"half of the classes have fewer than {_LEAST_OF_CLASS}" if 2 * len(_scarce_classes(per_class)) >= len(made) else ""
 
 
