@@ -120,6 +120,34 @@ def _cells(image):
 cell_colours = Features("colours", _cells, lambda batch: batch.flatten(1), key="8 x 8 cells")
 _LEAST_VARIANCE = 3 * 64 * 10.0**2  # of the cells: ten grey levels in each
 
+# %% ../../nbs/evaluation/06_evaluator.ipynb #01126453
+def _level(colours):  # (n, 192) -> (n, 1)
+    return colours.mean(1, keepdim=True)
+
+
+def _tint(colours):  # (n, 192) -> (n, 3)
+    red, green, blue = colours.unflatten(1, (3, 64)).unbind(1)
+    strength = colours.unflatten(1, (3, 64)).amax(1) - colours.unflatten(1, (3, 64)).amin(1)
+    return torch.stack([red - green, (red + green) / 2 - blue, strength], 1).mean(2)
+
+
+def _measure_offset(real, fake, labels, fake_labels):  # (n, k) and (m, k) -> value, low, high (95 %), real_baseline: 0
+    "How far the mean of the generated images lies from that of the real ones of their classes: signed of one number, of more the distance."
+    pairs = [(real[labels == c], fake[fake_labels == c]) for c in fake_labels.unique()]
+    if not pairs or min(sum(len(pair[side]) - 1 for pair in pairs) for side in (0, 1)) < 2:
+        return not_measured()
+    offset = sum(len(b) * (b.mean(0) - a.mean(0)) for a, b in pairs) / len(fake)
+    line = offset / offset.norm().clamp_min(1e-9) if len(offset) > 1 else torch.ones_like(offset)
+    error = sum(_variance(pairs, side, line) * sum((len(p[1]) / len(fake)) ** 2 / len(p[side]) for p in pairs) for side in (0, 1)) ** 0.5
+    value = float(offset @ line)
+    return dict(value=value, low=value - 1.96 * error, high=value + 1.96 * error, real_baseline=0.0)
+
+
+def _variance(pairs, side, line):
+    "Within classes, along a line."
+    apart = torch.cat([pair[side] @ line - (pair[side] @ line).mean() for pair in pairs])
+    return float(apart.square().sum()) / (len(apart) - len(pairs))
+
 # %% ../../nbs/evaluation/06_evaluator.ipynb #5d43a819
 _BEYOND = 1.25  # times the largest distance of a real image to the nearest other one of its class
 
@@ -282,6 +310,9 @@ def measure_faults(
         memorized=measure_memorized(extracted.neighbours, f),
         sharpness=_measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], seed=seed),
     )
+    for name, of in (("level", _level), ("tint", _tint)):
+        pair = extracted.colours and (of(extracted.colours[0][r]), of(extracted.colours[1][f]))
+        measures[name] = _measure_offset(*pair, *labels) if pair else not_measured()
     unlike = dict(unlike=_measure_unlike(extracted)) if label is None else {}
     return measures | unlike | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
 
@@ -358,7 +389,7 @@ class _Fault(NamedTuple):
 
 def _find_faults(total, per_class):
     "What is wrong with the images, the gravest first."
-    checks = (_missing, _scarce, _copies, _far, _unlike, _repeats, _sharpness, _unrecognized)
+    checks = (_missing, _scarce, _copies, _far, _unlike, _repeats, _sharpness, _off_colour, _unrecognized)
     return [fault for check in checks for fault in check(total, per_class)]
 
 
@@ -437,6 +468,19 @@ def _sharpness(total, per_class):
     if sharp["value"] is not None and sharp["low"] > 1.25:
         return [_Fault(f"They are noisy: {sharp['value']:.1f} times the real images' sharpness.", _USABLE)]
     return []
+
+
+_LEVELS, _TINTS = 10, 3  # of 255: what a person sees where images lie side by side
+
+
+def _off_colour(total, per_class):
+    level, tint = total["level"], total["tint"]
+    said = []
+    if level["value"] is not None and max(level["low"], -level["high"]) > _LEVELS:
+        said.append(f"They are {abs(level['value']):.0f} levels of 255 {'brighter' if level['value'] > 0 else 'darker'} than real ones.")
+    if tint["value"] is not None and tint["low"] > _TINTS:
+        said.append(f"Their colours are off by {tint['value']:.0f} levels of 255.")
+    return [_Fault(text, _USABLE) for text in said]
 
 
 def _unrecognized(total, per_class):

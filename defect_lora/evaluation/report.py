@@ -113,6 +113,10 @@ _MEASURES = {  # key -> (name, is it a share, what it says, what is good, when n
                            "near 0; above 0.7 they are far", "when the real images are of several cameras"),
     "sharpness": ("sharpness", False, "how much images change from pixel to pixel, over the real images'",
                   "near 1; less is blurred, more is noisy", "when the real images are of several cameras"),
+    "level": ("level", False, "how much brighter generated images are than real ones of their class, in levels of 255",
+              "near 0; below it they are darker", "when the real images are of several exposures and few"),
+    "tint": ("tint", False, "how far their mean colours, and how strong these are, lie from the real ones', in levels of 255",
+             "near 0; above 3 a person sees it", "when the real images are of several cameras"),
     "kid": ("KID", False, "distance between the two sets; fair to small ones",
             "near real against real; it may be negative", "across different features"),
     "fid": ("FID", False, "distance between the two sets, each seen as a bell curve", _SIZED,
@@ -337,7 +341,7 @@ def report_lines(
     return [head, "", *(f"{path.stem}: {path}" for path in files if path.exists())]
 
 # %% ../../nbs/evaluation/05_report.ipynb #ab4f86aa
-_LATER = ("variety", "repeated", "effect_size", "colour_effect_size")  # older reports have none of them
+_LATER = ("variety", "repeated", "effect_size", "colour_effect_size", "level", "tint")  # older reports have none of them
 _NOT_THERE = dict(value=None, low=None, high=None, floor=None)
 
 

@@ -124,6 +124,6 @@ def generate_images(
     def make(rows):
         labels, seeds = ([row[key] for row in rows] for key in ("class_id", "seed"))
         images = pipe(labels, **sampling, seeds=seeds, progress=False).images
-        return [(row, image, None) for row, image in zip(rows, images)]
+        return [(row, image.convert("L") if pipe.grey else image, None) for row, image in zip(rows, images)]
 
     return fill_set(ImageSet(Path(out), [row | how for row in rows], batch_size or 8), make, progress=progress)

@@ -194,13 +194,14 @@ class DefectPipeline(DiffusionPipeline):
         size: int | None = None,  # pixels on a side; None is the size the base was trained at
         means: torch.Tensor | None = None,  # (classes, channels, h, w) clean latents under each class's first noise; None is noise alone
         mean_counts: list[int] | None = None,  # of how many photographs each is the mean; None is unknown
+        grey: bool = False,  # it was trained on grey photographs: its images are grey, too
     ):
         super().__init__()
         self.register_modules(model=model, vae=vae, scheduler=scheduler)
         self.classes = [str(i) for i in range(model.config["num_classes"])] if classes is None else list(classes)
         if len(self.classes) != model.config["num_classes"]:
             raise InputError(f"{len(self.classes)} class names for a model of {model.config['num_classes']} classes")
-        self.base_name, self.means, self.mean_counts = base_name or base_name_of(model.unet), means, mean_counts
+        self.base_name, self.means, self.mean_counts, self.grey = base_name or base_name_of(model.unet), means, mean_counts, grey
         self.size, self.vae_scale_factor = size or native_size(model.unet, vae), pixels_per_latent(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._interrupt, self._guidance_scale, self._guidance_interval = False, 1.0, WHOLE
@@ -215,7 +216,8 @@ class DefectPipeline(DiffusionPipeline):
     @property
     def parameters(self) -> dict:
         "What, beside its components, makes the same pipeline again."
-        return dict(classes=self.classes, base_name=self.base_name, size=self.size, means=self.means, mean_counts=self.mean_counts)
+        names = ("classes", "base_name", "size", "means", "mean_counts", "grey")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def latent_shape(self) -> tuple:  # channels, height, width
@@ -256,7 +258,8 @@ class DefectPipeline(DiffusionPipeline):
         how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, scheduler=type(self.scheduler).__name__)
         how |= dict(model=path_to_name(self.base_name), weights=self.weights())
         new = dict(guidance_interval=list(guidance_interval), dtype=str(self.dtype).removeprefix("torch."), trained_fit=self.trained_fit)
-        return how | {key: value for key, value in new.items() if value not in (list(WHOLE), "float32", "pad")}
+        new |= dict(grey=self.grey)
+        return how | {key: value for key, value in new.items() if value not in (list(WHOLE), "float32", "pad", False)}
 
     def to(
         self,
@@ -388,7 +391,9 @@ class DefectPipeline(DiffusionPipeline):
         "From latents to images."
         if output_type == "latent":
             return list(latents)
-        return list(self.image_processor.postprocess(decode_latents(self.vae, latents), output_type=output_type))
+        pixels = decode_latents(self.vae, latents)
+        pixels = pixels.mean(1, keepdim=True).expand_as(pixels) if self.grey else pixels
+        return list(self.image_processor.postprocess(pixels, output_type=output_type))
 
     def save_pretrained(
         self,
@@ -401,6 +406,7 @@ class DefectPipeline(DiffusionPipeline):
         folder = self.model.save_adapters(save_directory, self.classes, base=self.base_name)
         scheduler = json.loads(self.scheduler.to_json_string())
         config = dict(base=self.base_name, classes=self.classes, size=self.size, unet=saved_config(self.model), scheduler=scheduler)
+        config |= dict(grey=True) if self.grey else {}
         write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
         if self.means is not None:
             counts = {} if self.mean_counts is None else {"counts": torch.tensor(self.mean_counts)}
@@ -461,6 +467,7 @@ def _load_model(folder, base, dtype, hub, parts):
     means = load_tensors(folder / MEANS) if (folder / MEANS).exists() else {}
     counts = means["counts"].tolist() if "counts" in means else None
     own = dict(classes=config["classes"], base_name=found.name, size=config["size"], means=means.get("means"), mean_counts=counts)
+    own |= dict(grey=config.get("grey") is True)
     return dict(model=model, vae=found.vae, scheduler=scheduler, **own)
 
 

@@ -42,7 +42,8 @@ def _shareable_config(model):
     found = read_config(model / "config.json")
     unet = {name: value for name, value in found["unet"].items() if name in saved_fields()}
     scheduler = json.loads(make_scheduler(found["scheduler"]).to_json_string())
-    return _without_paths({name: found[name] for name in _CONFIG} | dict(unet=unet, scheduler=scheduler))
+    grey = dict(grey=True) if found.get("grey") is True else {}
+    return _without_paths({name: found[name] for name in _CONFIG} | dict(unet=unet, scheduler=scheduler) | grey)
 
 
 def _without_paths(value):

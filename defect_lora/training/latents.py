@@ -288,6 +288,12 @@ class LatentDataset:
         items = map(self.read, range(len(self)))
         return fingerprint(tensor for item in items for tensor in (item["pixel_values"], torch.tensor(int(item["class_labels"]))))
 
+    @functools.cached_property
+    def grey(self) -> bool:
+        "Are all photographs grey, but for the rounding of a file format?"
+        pixels = (self.read(i)["pixel_values"] for i in range(len(self)))
+        return all(float((image.amax(0) - image.amin(0)).max()) <= 2.5 / 127.5 for image in pixels)
+
     def prepare(self) -> None:
         "Encode what can be encoded once."
         if self.moments is None:

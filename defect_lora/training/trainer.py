@@ -105,7 +105,8 @@ class Trainer:
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
         means = {} if self.config.init_latents == "noise" else dict(means=self.data.class_means(), mean_counts=self.data.mean_counts())
-        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.data.classes, self.base.name, self.size, **means)
+        parts = self.model, self.base.vae, self.base.scheduler, self.data.classes, self.base.name, self.size
+        return DefectPipeline(*parts, **means, grey=self.data.grey)
 
     def fit(
         self,
