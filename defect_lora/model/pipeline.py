@@ -216,8 +216,7 @@ class DefectPipeline(DiffusionPipeline):
     @property
     def parameters(self) -> dict:
         "What, beside its components, makes the same pipeline again."
-        names = ("classes", "base_name", "size", "means", "mean_counts", "grey")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("classes", "base_name", "size", "means", "mean_counts", "grey")}
 
     @property
     def latent_shape(self) -> tuple:  # channels, height, width
@@ -391,9 +390,7 @@ class DefectPipeline(DiffusionPipeline):
         "From latents to images."
         if output_type == "latent":
             return list(latents)
-        pixels = decode_latents(self.vae, latents)
-        pixels = pixels.mean(1, keepdim=True).expand_as(pixels) if self.grey else pixels
-        return list(self.image_processor.postprocess(pixels, output_type=output_type))
+        return list(self.image_processor.postprocess(_decode_pixels(self, latents), output_type=output_type))
 
     def save_pretrained(
         self,
@@ -404,10 +401,7 @@ class DefectPipeline(DiffusionPipeline):
         if not safe_serialization:
             raise InputError("a model is saved in safetensors only; opening a pickle can run a stranger's code")
         folder = self.model.save_adapters(save_directory, self.classes, base=self.base_name)
-        scheduler = json.loads(self.scheduler.to_json_string())
-        config = dict(base=self.base_name, classes=self.classes, size=self.size, unet=saved_config(self.model), scheduler=scheduler)
-        config |= dict(grey=True) if self.grey else {}
-        write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_atomically(folder / "config.json", json.dumps(_config_of(self), indent=2) + "\n")
         if self.means is not None:
             counts = {} if self.mean_counts is None else {"counts": torch.tensor(self.mean_counts)}
             save_tensors({"means": self.means} | counts, folder / MEANS)
@@ -438,6 +432,17 @@ class DefectPipeline(DiffusionPipeline):
 # %% ../../nbs/model/04_pipeline.ipynb #d5f60c24
 def _bar(pipe, total, progress):
     return pipe.progress_bar(total=total) if progress else tqdm(total=total, disable=True)
+
+
+def _decode_pixels(pipe, latents):
+    pixels = decode_latents(pipe.vae, latents)
+    return pixels.mean(1, keepdim=True).expand_as(pixels) if pipe.grey else pixels
+
+
+def _config_of(pipe):
+    "What read_config reads."
+    scheduler, grey = json.loads(pipe.scheduler.to_json_string()), dict(grey=True) if pipe.grey else {}
+    return dict(base=pipe.base_name, classes=pipe.classes, size=pipe.size, unet=saved_config(pipe.model), scheduler=scheduler) | grey
 
 
 def _guides(pipe, numbered):

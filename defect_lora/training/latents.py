@@ -337,6 +337,13 @@ class LatentDataset:
         self.prepare()
         return self.moments.distinct(len(self.classes))
 
+    def known(
+        self,
+        means: bool,  # also each class's mean
+    ) -> dict:  # by the names of DefectPipeline's parameters
+        "What a pipeline knows of the photographs."
+        return dict(grey=self.grey) | (dict(means=self.class_means(), mean_counts=self.mean_counts()) if means else {})
+
     def held_out_images(self):
         "The first images of each class that training does not see, up to `held_out_per_class`; often none."
         config = self.config

@@ -104,9 +104,8 @@ class Trainer:
 
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
-        means = {} if self.config.init_latents == "noise" else dict(means=self.data.class_means(), mean_counts=self.data.mean_counts())
-        parts = self.model, self.base.vae, self.base.scheduler, self.data.classes, self.base.name, self.size
-        return DefectPipeline(*parts, **means, grey=self.data.grey)
+        known = dict(base_name=self.base.name, size=self.size) | self.data.known(means=self.config.init_latents != "noise")
+        return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.data.classes, **known)
 
     def fit(
         self,
