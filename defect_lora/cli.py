@@ -21,7 +21,7 @@ from typing import Annotated, Literal, Union, get_args
 
 from .data.files import InputError, RunError
 from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
-from .training.config import WatchingOptions, find_data, format_phases, parse_phases
+from .training.config import WatchingOptions, find_data, format_phases, parse_phases, stand_in_lines
 
 # %% ../nbs/cli.ipynb #0243ba7e
 def _is_main():
@@ -134,7 +134,7 @@ class Train:
     schedule: ScheduleOptions
     watching: WatchingOptions
     saving: SavingOptions
-    recipe: Literal[tuple(RECIPES)] = "tuned"  # the set of defaults to start from
+    recipe: Literal[tuple(RECIPES)] = "tuned"  # the defaults to start from; other bases have others, which --help --base tiny shows
     epochs: int | None = None  # scale the recipe's phases to this many epochs in all
 
     @classmethod
@@ -171,8 +171,6 @@ class Train:
         trainer = Trainer(config, self.out)
         _say("\n".join([*plan_lines(trainer), trainer.preflight()]))
         trainer.fit()
-        if trainer.stopped:
-            raise SystemExit(1)  # the trainer has said where it goes on from
         return result_lines(trainer) if _is_main() else []
 
 
@@ -395,9 +393,10 @@ def _trained_with(run):
     trained = TrainConfig.load(Path(run) / "config.json")
     try:
         data = DefectSpectrumDataset(find_data(trained, run), category=trained.category, per_class=trained.per_class)
-        return dict(trained_on=data, fit=trained.fit), []
+        return dict(trained_on=data, fit=trained.fit), stand_in_lines(trained.base, [sample.path for sample in data.samples])
     except InputError as error:
-        return dict(fit=trained.fit), [f"What {run} was trained on cannot be read: {error}."]
+        unread = f"What {run} was trained on cannot be read: {error}."
+        return dict(fit=trained.fit), [*stand_in_lines(trained.base, []), unread]
 
 
 def _report(args, split):
@@ -692,8 +691,9 @@ def main(
         return 2
     except SystemExit as stop:  # help has been printed
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        _say("defect-lora: interrupted" + ("; the same command goes on with what is missing" if argv[:1] == ["generate"] else ""))
+    except KeyboardInterrupt as stop:
+        goes_on = "; the same command goes on with what is missing" if argv[:1] == ["generate"] else ""
+        _say(f"defect-lora: {stop if stop.args else 'interrupted' + goes_on}")
         return 1
     for line in lines:
         print(line)

@@ -177,7 +177,7 @@ class SavingOptions:
 # %% ../../nbs/training/00_config.ipynb #beb58ee3
 @dataclass
 class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions, DataOptions):  # fields stand in the order of their groups
-    "Every setting of a training run; the defaults are the document's."
+    "Every setting of a run. `from_recipe` makes one: it starts from `tuned`, the bare class from the document's numbers, as old files do."
 
     recipe: str = "document"  # the recipe this configuration started from
     data_places: list[str] = field(default_factory=list)  # where `data` was when the run began: from the root, and from the run
@@ -294,6 +294,18 @@ def _tuned(base):
 
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base that returns the fields it changes
+
+# %% ../../nbs/training/00_config.ipynb #d62c76d2
+def stand_in_lines(
+    base: str,  # of the run
+    paths: list,  # of the images that it learns from
+) -> list[str]:  # none for Stable Diffusion, and none for rendered cables
+    "What to say of a base that only stands in for Stable Diffusion."
+    from defect_lora.data.images import peek_provenance
+
+    if not _is_small(base) or (paths and (peek_provenance(paths[0]) or {}).get("model") == "rendered cables"):
+        return []
+    return [f"The base {base} is a stand-in that has seen rendered scenes only, for trying the way; images that count take sd15, on a GPU."]
 
 # %% ../../nbs/training/00_config.ipynb #bd903109
 def note_data_places(

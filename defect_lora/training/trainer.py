@@ -25,7 +25,7 @@ from defect_lora.model.pipeline import DefectPipeline, check_size, fingerprint, 
 from defect_lora.model.scopes import TARGETS
 from defect_lora.model.unet import ClassConditionedUNet
 from defect_lora.training.checkpoints import list_checkpoints
-from defect_lora.training.config import RECIPES, Plan, PlannedStep, TrainConfig
+from defect_lora.training.config import RECIPES, Plan, PlannedStep, TrainConfig, stand_in_lines
 from defect_lora.training.latents import Batch, LatentDataset, derive_seed, diffusion_loss, seeded
 from defect_lora.training.memory import Cost, Microbatches, any_process, is_out_of_memory, make_accelerator, measure, sum_gradients
 from defect_lora.training.metrics import best_of, best_words, validations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/training/09_trainer.ipynb #8f1be270
 class _Interrupted(Exception):
-    "A run was asked to stop while it was generating samples."
+    "A run was asked to stop, and stands where it can."
 
 # %% ../../nbs/training/09_trainer.ipynb #d4b40e56
 class _Interruption:
@@ -111,7 +111,12 @@ class Trainer:
         self,
         progress=None,  # called with each row of metrics.jsonl; training stops when it returns False
     ) -> DefectPipeline:
-        "Train to the end of the plan, and save the model. Where it was told to stop, `stopped` is True, and the same call goes on."
+        """Train to the end of the plan, and save the model. Where `progress` ended it, `stopped` is True, and the same call goes on.
+
+        Raises KeyboardInterrupt where an interrupt or SIGTERM ended it: no script goes on with a model that is half trained.
+        A checkpoint is written first; `pipeline` is the model as it is by then, and the same call goes on.
+        """
+        interrupted = False
         with self.interruption:
             try:
                 self.preflight()
@@ -119,7 +124,7 @@ class Trainer:
                 if not self.stopped:
                     self._finish()
             except _Interrupted:
-                self.stopped = True
+                self.stopped = interrupted = True
                 self._save_if_new()
             except KeyboardInterrupt:
                 self._leave(0)  # at once
@@ -128,8 +133,8 @@ class Trainer:
                 raise self.folder.explain(error) from None
             finally:
                 self._leave()
-        if self.interruption.asked:
-            log.warning("stopped after step %d of %d; the same command goes on from there", self.step, len(self.plan))
+        if interrupted:
+            raise KeyboardInterrupt(f"stopped after step {self.step} of {len(self.plan)}; the same command goes on from there")
         return self.pipeline
 
     def preflight(self) -> str:
@@ -158,6 +163,8 @@ class Trainer:
                 self._after_step(row, bar)
                 enough = progress is not None and progress(row) is False
                 if any_process(self.accelerator, self.interruption.asked or enough):
+                    if not enough:  # this process was interrupted, or another
+                        raise _Interrupted
                     self._save_if_new()
                     return False
         return True
@@ -408,12 +415,14 @@ def _check_model(model, config, num_classes):
 def plan_lines(trainer: Trainer) -> list[str]:
     "What is going to be trained, on what."
     counts, config = trainer.model.count_parameters(), trainer.config
+    paths = [sample.path for sample in getattr(trainer.data.dataset, "samples", [])]
     return [
         f"{len(trainer.data)} images of {len(trainer.data.classes)} classes at {trainer.size} px; "
         f"base {config.base}, recipe {config.recipe}: {config.epochs} epochs, "
         f"{len(trainer.plan)} steps of {config.effective_batch} images on {trainer.accelerator.device}, "
         f"mixed precision {trainer.accelerator.mixed_precision}",
         f"parameters: {counts['frozen']:,} frozen, {counts['adapters']:,} in adapters, {counts['embedding']:,} in the embedding",
+        *stand_in_lines(config.base, paths),
     ]
 
 # %% ../../nbs/training/09_trainer.ipynb #b0eb896c
