@@ -216,14 +216,14 @@ def training_gate(folder, size, batch):
 # --- generating
 
 
-def generating(folder, size, batch, variant, steps):
+def generating(folder, size, batch, variant, steps, dtype=None):
     "A function that generates a batch of latents; the first time, which is not counted, in two steps."
     from defect_lora.model.base import load_base
     from defect_lora.model.pipeline import DefectPipeline
     from defect_lora.model.unet import ClassConditionedUNet
 
     device = device_name()
-    dtype = torch.float16 if device == "cuda" else torch.float32
+    dtype = dtype or (torch.float16 if device == "cuda" else torch.float32)
     base, classes = load_base(folder, dtype=dtype), [f"class_{i}" for i in range(9)]
     torch.manual_seed(0)
     model = ClassConditionedUNet(base.unet, len(classes)).eval()
@@ -268,6 +268,12 @@ def stock_pipeline(folder, base, dtype, merged):
 # --- measuring
 
 
+def limit_memory(gib):
+    "Take at most so much of a GPU."
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / torch.cuda.get_device_properties(0).total_memory))
+
+
 def reset_peak():
     "Forget the peak memory so far (loading the weights has its own)."
     if torch.cuda.is_available():
@@ -287,6 +293,8 @@ def peak_memory():
 def run_variant(args):
     "In a process of its own: prints seconds of each repetition and the peak memory."
     folder = Path(args.folder)
+    if args.memory:
+        limit_memory(args.memory)
     torch.manual_seed(0)
     if args.task == "gate":
         return print(json.dumps(training_gate(folder, args.size, args.batch)))
@@ -311,8 +319,8 @@ def timed(work, number):
 
 def in_own_process(args, folder, **what):
     "Run this file again for one variant; what its last line says."
-    flags = {name: getattr(args, name) for name in ("size", "batch", "images", "steps", "repeat")} | dict(folder=folder) | what
-    command = [sys.executable, __file__] + [f"--{name}={value}" for name, value in flags.items()]
+    flags = {name: getattr(args, name) for name in ("size", "batch", "images", "steps", "repeat", "memory")} | dict(folder=folder) | what
+    command = [sys.executable, __file__] + [f"--{name}={value}" for name, value in flags.items() if value is not None]
     said = subprocess.run(command, capture_output=True, text=True)
     if said.returncode:
         raise SystemExit(said.stderr[-2000:])
@@ -322,7 +330,7 @@ def in_own_process(args, folder, **what):
 def measure(task, args, folder):
     "All variants of a task, there and back again."
     found = {variant: dict(seconds=[], memory=0.0) for variant in VARIANTS[task]}
-    for variant in args.rounds * (VARIANTS[task] + VARIANTS[task][::-1]):
+    for variant in args.rounds * (VARIANTS[task] + VARIANTS[task][::-1]) or VARIANTS[task]:
         row = in_own_process(args, folder, task=task, variant=variant)
         print(f"  {variant}: {', '.join(f'{s:.3g}' for s in row['seconds'])} s, {row['memory']:.2f} GiB", file=sys.stderr)
         found[variant]["seconds"] += row["seconds"]
@@ -404,11 +412,12 @@ def main():
     parser.add_argument("--images", type=int, default=1, help="images generated at once")
     parser.add_argument("--steps", type=int, default=50, help="DDIM steps")
     parser.add_argument("--repeat", type=int, default=3, help="training steps measured in a process, after one that is not")
-    parser.add_argument("--rounds", type=int, default=1, help="times there and back again")
+    parser.add_argument("--rounds", type=int, default=1, help="times there and back again; 0: there alone, to try it")
     parser.add_argument(
         "--script", default=None, help="a training script with the flags of diffusers' train_text_to_image_lora.py, timed as it is"
     )
     parser.add_argument("--out", default=None, help="JSON file for the figures")
+    parser.add_argument("--memory", type=float, default=None, help="GiB of a GPU that a process may take")
     for name in ("--folder", "--task", "--variant"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     args = parser.parse_args()

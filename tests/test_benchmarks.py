@@ -1,6 +1,7 @@
 "The benchmark does the same work on both sides, refuses where it does not, and its last line is what it promises. No speed is asserted."
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ assert (args.pretrained_model_name_or_path / "text_encoder" / "config.json").exi
 
 def test_last_line_and_a_script(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    flags = "--geometry tiny --size 64 --batch 2 --repeat 1 --steps 3".split()
+    flags = "--geometry tiny --size 64 --batch 2 --repeat 1 --steps 3 --rounds 0".split()
     files = ["--script", str(tmp_path / "script.py"), "--out", str(tmp_path / "out.json")]
     done = subprocess.run([sys.executable, speed.__file__, *flags, *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -61,3 +62,16 @@ def test_painting_prints_a_ratio():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert set(json.loads(done.stdout.strip().split("\n")[-1])) == {"painting_vs_generating", "again_vs_generating"}
+
+
+def test_what_is_ready_for_a_gpu_is_rehearsed(tmp_path):
+    parts = ["--parts", "cases", "run", "latents", "--only", "resume", "generate 8"]  # the speed's own test is above
+    command = [sys.executable, str(Path(speed.__file__).with_name("gpu.py")), "--rehearse", *parts, "--out", str(tmp_path / "gpu.json")]
+    environment = {**os.environ, "DEFECT_LORA_CACHE": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    rows = [row for case in found["cases"].values() for row in case.values()]
+    assert len(rows) == 3 and all(row["seconds"] > 0 and row["peak_gib"] > 0 for row in rows), rows
+    assert found["device"] == "CPU" and found["rehearsal"] and found["run"]["steps"] == 3
+    assert 0 < found["latents"]["mean"] < found["latents"]["largest"] < 0.5

@@ -24,20 +24,22 @@ from defect_lora.training.latents import _Moments
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from speed import SD15_VAE  # noqa: E402
 
+UNET, VAE = dict(sample_size=64, cross_attention_dim=768), SD15_VAE
 CLASSES = [f"class_{i}" for i in range(8)] + ["good"]
+SIZE, DEVICE, PIECES = 512, "cuda", 2  # benchmarks/gpu.py has others
 
 
 def sd15(dtype=torch.float32):
     "Stable Diffusion 1.5 without its weights."
 
     def vae():
-        return AutoencoderKL(**SD15_VAE).to(dtype).eval().requires_grad_(False)
+        return AutoencoderKL(**VAE).to(dtype).eval().requires_grad_(False)
 
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768).to(dtype).eval().requires_grad_(False)
+    unet = UNet2DConditionModel(**UNET).to(dtype).eval().requires_grad_(False)
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
-    return Base("sd15", unet, vae(), scheduler, 512, "sd15", vae)
+    return Base("sd15", unet, vae(), scheduler, SIZE, "sd15", vae)
 
 
 def _load_base(name, dtype=torch.float32, **hub):
@@ -53,12 +55,12 @@ class Photographs:
         return 90
 
     def __getitem__(self, i):
-        return dict(pixel_values=torch.zeros(3, 512, 512), class_labels=i % 9)
+        return dict(pixel_values=torch.zeros(3, SIZE, SIZE), class_labels=i % 9)
 
 
 def _moments(count):
-    shape = (count, 2, 4, 64, 64)
-    return _Moments(torch.zeros(shape), torch.zeros(shape), torch.zeros(count, 2, 64, 64), torch.zeros(count, dtype=torch.long))
+    shape = (count, 2, 4, SIZE // 8, SIZE // 8)
+    return _Moments(torch.zeros(shape), torch.zeros(shape), torch.zeros(count, 2, *shape[-2:]), torch.zeros(count, dtype=torch.long))
 
 
 @contextlib.contextmanager
@@ -88,8 +90,10 @@ def _first_step(trainer, phase):
 
 
 def train(t4, recipe, **fields):
-    "Preflight, and two updates in each phase."
+    "Preflight, and an update in each phase, two in the last. Of an update's pieces two run: more take what the second takes."
     with _trainer(recipe, **fields) as trainer:
+        whole = trainer.microbatches.pieces
+        some = trainer.microbatches.pieces = lambda length: whole(length)[:PIECES]
         t4.reset()
         said = trainer.preflight()
         yield "preflight", t4.row() | dict(said=said)
@@ -98,10 +102,11 @@ def train(t4, recipe, **fields):
             t4.reset()
             if phase == trainer.config.phases[-1]:
                 trainer._attempt()  # from the second update on, the optimizer's memory is there
-                t4.flop.clear()
+                t4.forget_work()
             trainer._attempt()
             micro = trainer.microbatches.current
-            yield phase.name, t4.row() | dict(images=micro.batch_size, checkpointing=micro.checkpointing)
+            times = len(whole(trainer.config.effective_batch)) / len(some(trainer.config.effective_batch))
+            yield phase.name, t4.row(times) | dict(images=micro.batch_size, checkpointing=micro.checkpointing)
 
 
 def resume(t4):
@@ -155,7 +160,7 @@ def validate(t4, recipe):
 def _saved(rank=32, alpha=32, targets="all"):
     "The folder of a trained model, whose weights have no data."
     unet = dict(num_classes=9, rank=rank, alpha=alpha, dropout=0.0, target_modules=list(TARGETS[targets]), tokens=1, condition_dropout=0.1)
-    config = dict(base="sd15", classes=CLASSES, size=512, unet=unet, scheduler=dict(sd15().scheduler.config))
+    config = dict(base="sd15", classes=CLASSES, size=SIZE, unet=unet, scheduler=dict(sd15().scheduler.config))
     patches = (
         mock.patch.object(pipeline_module, "load_base", _load_base),
         mock.patch.object(ClassConditionedUNet, "load_adapters", lambda self, folder: self),
@@ -172,7 +177,7 @@ def _saved(rank=32, alpha=32, targets="all"):
 def generate(t4, images, **model):
     "A pipeline as a notebook loads it: two steps, and decoding."
     with _saved(**model) as folder:
-        pipe = DefectPipeline.from_pretrained(folder, device="cuda")
+        pipe = DefectPipeline.from_pretrained(folder, device=DEVICE)
         labels, seeds = [i % 9 for i in range(images)], list(range(images))
         t4.reset()
         latents = pipe(labels, num_inference_steps=2, seeds=seeds, progress=False, output_type="latent").images
@@ -214,7 +219,7 @@ def paint(t4):
     mask[300:600, 300:500] = True
     window = (slice(16, 48), slice(16, 48))
     with _saved() as folder, mock.patch.object(painting_module, "_window_around", lambda inside: window):
-        pipe = DefectPipeline.from_pretrained(folder, device="cuda")
+        pipe = DefectPipeline.from_pretrained(folder, device=DEVICE)
         t4.reset()
         paint_images(pipe, [Image.new("RGB", (1024, 1024))] * 8, [mask] * 8, [0], 2, seeds=list(range(8)), progress=False)
         yield "two steps", t4.row() | dict(images=8)
@@ -226,7 +231,7 @@ def encode(t4):
 
     base = sd15()
     t4.reset()
-    ImageEncoder(base.restore_vae("cuda"), "cuda", keep=False)(torch.zeros(3, 512, 512))
+    ImageEncoder(base.restore_vae(DEVICE), DEVICE, keep=False)(torch.zeros(3, SIZE, SIZE))
     yield "photograph", t4.row()
 
 
@@ -236,18 +241,18 @@ def features(t4):
 
     from defect_lora.evaluation.features import Features, TinyFeatures, extract_features, square_pixels
 
-    images = [Image.new("RGB", (512, 512))] * 32
-    tiny = TinyFeatures().to("cuda").eval()
+    images = [Image.new("RGB", (SIZE, SIZE))] * 32
+    tiny = TinyFeatures().to(DEVICE).eval()
     t4.reset()
-    extract_features(images, Features("tiny", lambda image: square_pixels(image, 128), lambda batch: tiny(batch.to("cuda"))))
+    extract_features(images, Features("tiny", lambda image: square_pixels(image, 128), lambda batch: tiny(batch.to(DEVICE))))
     yield "tiny", t4.row()
     config = CLIPVisionConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336, patch_size=14
     )
-    clip = CLIPVisionModelWithProjection(config).to("cuda").eval()
+    clip = CLIPVisionModelWithProjection(config).to(DEVICE).eval()
 
     def network(batch):
-        return clip(pixel_values=batch.to("cuda")).image_embeds
+        return clip(pixel_values=batch.to(DEVICE)).image_embeds
 
     t4.reset()
     extract_features(images, Features("clip", lambda image: torch.zeros(3, 336, 336), network))

@@ -52,8 +52,9 @@ class T4(TorchDispatchMode):
             return torch.zeros((1, args[0].dim()), dtype=torch.int64, device=args[0].device)
         self._check(func.overloadpacket, args)
         out = func(*args, **kwargs)
-        self._count(func, args, kwargs, out)
-        for value in tree_leaves(out):
+        made = [value for value in tree_leaves(out) if _on_gpu(value)]
+        self._count(func, args, kwargs, out, made)
+        for value in made:
             self._hold(value)
         return out
 
@@ -63,24 +64,25 @@ class T4(TorchDispatchMode):
 
     def _check(self, packet, args):
         "Note types or places that no kernel takes together."
+        if packet not in _STRICT:
+            return
         tensors = [a for a in args if isinstance(a, torch.Tensor) and a.dim()]
         kinds = {str(a.dtype) for a in tensors if a.dtype.is_floating_point}
         places = {a.device.type for a in tensors}
-        if packet in _STRICT and (len(kinds) > 1 or len(places) > 1):
+        if len(kinds) > 1 or len(places) > 1:
             self.mixed[f"{packet}: {', '.join(sorted(kinds | places))}"] += 1
 
-    def _count(self, func, args, kwargs, out):
-        tensors = [a for a in tree_leaves((args, out)) if _on_gpu(a)]
+    def _count(self, func, args, kwargs, out, made):
+        if func.is_view:
+            return
+        tensors = [a for a in tree_leaves(args) if _on_gpu(a)] + made
         if tensors and func.overloadpacket in flop_registry:
             kind = str(tensors[0].dtype).removeprefix("torch.")
             self.flop[kind] += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
-        if tensors and not func.is_view:
-            self.traffic += sum(a.numel() * a.element_size() for a in tensors)
+        self.traffic += sum(a.numel() * a.element_size() for a in tensors)
 
     def _hold(self, value):
         "Allocate a new storage until nobody has it any more."
-        if not _on_gpu(value):
-            return
         storage = value.untyped_storage()
         key, size = id(storage), -(-storage.nbytes() // 512) * 512
         with self.lock:
@@ -105,9 +107,13 @@ class T4(TorchDispatchMode):
         self.flop.clear()
         self.mixed.clear()
 
-    def row(self):
-        "What has been counted since."
-        flop = {kind: round(count / 1e12, 3) for kind, count in sorted(self.flop.items()) if count > 1e9}
+    def forget_work(self):
+        "Count operations anew, and the peak on."
+        self.flop.clear()
+
+    def row(self, times=1):
+        "What has been counted since, operations so many times."
+        flop = {kind: round(times * count / 1e12, 3) for kind, count in sorted(self.flop.items()) if count > 1e9}
         found = dict(peak_gib=round(self.peak / GIB, 2), tflop=flop, traffic_gb=round(self.traffic / 1e9, 1))
         return found | dict(mixed=dict(self.mixed), out_of_memory=self.out_of_memory)
 
