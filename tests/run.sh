@@ -31,4 +31,5 @@ nbdev-test nbs --skip-folder-re '^[_.]|^tutorials' --n-workers 2 --timing  # the
 
 echo "== pytest"
 unset DEFECT_LORA_SMALL
-python -m pytest tests -n 2 --dist loadfile --durations 25  # a file's trainings are shared, so it stays with one process
+# a file's trainings are shared, so it stays with one process; the order is that of tests/conftest.py
+python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations 25
