@@ -584,7 +584,7 @@ def _rule_for_phases(info):
         str_from_instance=lambda rows: [format_phases(rows)],
     )
 
-
+# %% ../nbs/cli.ipynb #2c09f5a3
 def _with_flags(spec, silent):
     "Every flag says its default, if there is something to say, and has its former names beside it."
     import tyro

@@ -1,8 +1,11 @@
 "The same run under `accelerate launch` and `notebook_launcher` with two processes as with one."
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 
 from defect_lora.data.cables import write_cables
 from defect_lora.training.checkpoints import list_checkpoints
+from defect_lora.training.config import TrainConfig
 from defect_lora.training.metrics import losses, read_metrics, validations
 
 FLAGS = [
@@ -95,3 +99,20 @@ notebook_launcher(train, num_processes=2)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**ENV, "ACCELERATE_USE_CPU": "1"}, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(read_metrics(runs / "notebook" / "metrics.jsonl")) == losses(read_metrics(runs / "run_2" / "metrics.jsonl"))
+
+
+def test_the_quickstart_s_cell_for_two_gpus(runs):
+    "The cell as it stands there, but for the photographs that are kept for judging."
+    cells = json.loads((Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    cell = next(text for text in map("".join, (cell["source"] for cell in cells)) if "!accelerate launch" in text)
+    code = cell.partition("```python\n")[2].partition("```")[0].replace(", keep_for_judging=2", "")
+    before, _, command = code.partition("!accelerate launch ")
+    command, _, after = command.partition("\n")
+    names = dict(config=TrainConfig.load(runs / "run_2" / "config.json"), out=runs / "quickstart", dataset=SimpleNamespace(size=64))
+    exec(before, names)
+    words = command.format(out=names["out"]).split()
+    done = subprocess.run([*LAUNCH[:3], *words], capture_output=True, text=True, env=ENV, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    exec(after, names)
+    assert len(names["pipe"].classes) == 9
+    assert losses(read_metrics(runs / "quickstart" / "run" / "metrics.jsonl")) == losses(read_metrics(runs / "run_2" / "metrics.jsonl"))

@@ -58,7 +58,7 @@ def _without_paths(value):
         else value
     )
 
-
+# %% ../../nbs/sharing/01_hub.ipynb #b394d9de
 def _write_tensors(source, target):
     "A file of tensors as it is, but for paths in its head."
     head = _read_head(source)
@@ -157,7 +157,7 @@ def _card_text(model, repo_id, report=None, data_licence=None, picture=False, me
     ]
     return "\n\n".join(parts) + "\n"
 
-
+# %% ../../nbs/sharing/01_hub.ipynb #df5c161c
 def _about(config):
     size, classes, base = config["size"], config["classes"], config["base"]
     stand_in = (
@@ -278,7 +278,7 @@ def write_publication(
 
     return replace_folder(out, fill)
 
-
+# %% ../../nbs/sharing/01_hub.ipynb #b30f4647
 _FEW = 5  # photographs: the mean of fewer shows them
 
 

@@ -269,7 +269,7 @@ def draw_curves(rows: list, title: str = ""):  # matplotlib's Figure, which no w
     figure.suptitle(title, fontsize=10)
     return figure
 
-
+# %% ../../nbs/training/05_metrics.ipynb #5d0e443d
 def _per_epoch(rows):
     "Where each step lies in its epoch: (epoch as a number with a fraction, row)."
     steps, count = _steps_of(rows), {}

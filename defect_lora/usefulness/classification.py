@@ -73,16 +73,16 @@ class FeatureClassifier:
     ):
         self.features, self.views, self.notes, self.seen = load_features(features), views, [], seen
         self.notes.append(f"Classifier: logistic regression on '{self.features.name}' features, {views} views of an image.")
-        self.rows, self.tested, self.seed = {}, {}, None
+        self.rows, self.tested = {}, {}
 
     @torch.no_grad()
-    def _view_rows(self, path, content):
+    def _view_rows(self, path, content, seed):
         "The features of an image's views, computed once for a seed; the same picture has the same views."
-        if content not in self.rows:
+        if (content, seed) not in self.rows:
             pixels = self.features.prepare(self._image(path)).expand(self.views, -1, -1, -1)
-            generator = torch.Generator().manual_seed((self.seed * 2**32 + int(content[:8], 16)) % 2**63)
-            self.rows[content] = self.features.network(random_views(pixels, generator)).double().cpu()
-        return self.rows[content]
+            generator = torch.Generator().manual_seed((seed * 2**32 + int(content[:8], 16)) % 2**63)
+            self.rows[content, seed] = self.features.network(random_views(pixels, generator)).cpu()
+        return self.rows[content, seed].double()
 
     def _image(self, path):
         image = open_image(path)
@@ -103,10 +103,8 @@ class FeatureClassifier:
         progress: bool = False,  # it takes seconds: no bar
     ) -> torch.Tensor:  # (n,) class ids of the test images
         "Train on one arm and classify the test images."
-        if seed != self.seed:
-            self.seed, self.rows = seed, {}
         contents = [file_sha256(path) for path in train.paths]
-        rows = torch.cat([self._view_rows(path, content) for path, content in zip(train.paths, contents)])
+        rows = torch.cat([self._view_rows(path, content, seed) for path, content in zip(train.paths, contents)])
         labels, weights = (values.repeat_interleave(self.views) for values in (train.labels, train.weights / self.views))
         contents = [content for content in contents for _ in range(self.views)]
         penalty = _choose_penalty(rows, labels, weights, contents, num_classes, seed)

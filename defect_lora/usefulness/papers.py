@@ -90,7 +90,7 @@ def paper_accuracy(
     notes += [f"No synthetic images of {', '.join(left_out)}: left out of the test, as in the papers."] if left_out else []
     return _evaluate_epochs(right, shared, choose_on_test, classes, len(train), notes)
 
-
+# %% ../../nbs/usefulness/04_papers.ipynb #e6b35a42
 def _paper_data(real, fake, most=500):
     "Who trains and who tests: classes, training (paths, ids), test (paths, ids), indices of test images that are shared."
     classes, train, test, shared = sorted(set(fake[1])), [], [], []
