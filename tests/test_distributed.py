@@ -1,4 +1,4 @@
-"The same run under `accelerate launch` and `notebook_launcher` with two processes as with one."
+"The same run under `accelerate launch`, in the quickstart's cell too, and `notebook_launcher` with two processes as with one."
 
 import json
 import os
@@ -52,12 +52,29 @@ def launch(processes, *argv):
     return done
 
 
+def run_quickstart_s_cell(config, out):
+    "The pipeline of the quickstart's cell for two GPUs, as it stands there but for the photographs that are kept for judging."
+    cells = json.loads((Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    cell = next(text for text in map("".join, (cell["source"] for cell in cells)) if "!accelerate launch" in text)
+    code = cell.partition("```python\n")[2].partition("```")[0].replace(", keep_for_judging=2", "")
+    before, _, command = code.partition("!accelerate launch ")
+    command, _, after = command.partition("\n")
+    names = dict(config=config, out=out, dataset=SimpleNamespace(size=config.size))
+    exec(before, names)
+    done = subprocess.run([*LAUNCH[:3], *command.format(out=out).split()], capture_output=True, text=True, env=ENV, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    exec(after, names)
+    return names["pipe"]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
     write_cables(folder / "data", per_class=2, size=64)
-    for processes in (1, 2):
-        launch(processes, "train", "--data", folder / "data", "--out", folder / f"run_{processes}", *FLAGS)
+    launch(1, "train", "--data", folder / "data", "--out", folder / "run_1", *FLAGS)
+    pipe = run_quickstart_s_cell(TrainConfig.load(folder / "run_1" / "config.json"), folder / "quickstart")
+    assert len(pipe.classes) == 9
+    (folder / "quickstart" / "run").rename(folder / "run_2")
     return folder
 
 
@@ -99,20 +116,3 @@ notebook_launcher(train, num_processes=2)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**ENV, "ACCELERATE_USE_CPU": "1"}, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(read_metrics(runs / "notebook" / "metrics.jsonl")) == losses(read_metrics(runs / "run_2" / "metrics.jsonl"))
-
-
-def test_the_quickstart_s_cell_for_two_gpus(runs):
-    "The cell as it stands there, but for the photographs that are kept for judging."
-    cells = json.loads((Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
-    cell = next(text for text in map("".join, (cell["source"] for cell in cells)) if "!accelerate launch" in text)
-    code = cell.partition("```python\n")[2].partition("```")[0].replace(", keep_for_judging=2", "")
-    before, _, command = code.partition("!accelerate launch ")
-    command, _, after = command.partition("\n")
-    names = dict(config=TrainConfig.load(runs / "run_2" / "config.json"), out=runs / "quickstart", dataset=SimpleNamespace(size=64))
-    exec(before, names)
-    words = command.format(out=names["out"]).split()
-    done = subprocess.run([*LAUNCH[:3], *words], capture_output=True, text=True, env=ENV, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    exec(after, names)
-    assert len(names["pipe"].classes) == 9
-    assert losses(read_metrics(runs / "quickstart" / "run" / "metrics.jsonl")) == losses(read_metrics(runs / "run_2" / "metrics.jsonl"))

@@ -65,7 +65,7 @@ class _Interruption:
         log.warning("asked to stop: finishing this step and writing a checkpoint (once more ends at once)")
 
     def check(self, *_) -> None:
-        "Raise _Interrupted if it was asked; for the steps of a long sampling."
+        "Raise _Interrupted if it was asked; also for the steps of a long sampling."
         if self.asked:
             raise _Interrupted
 
@@ -98,9 +98,8 @@ class Trainer:
     @property
     def pipeline(self) -> DefectPipeline:
         "The model as it is now, ready to generate."
-        pipe = self._pipeline()
         self.base.restore_vae(self.accelerator.device)
-        return pipe
+        return self._pipeline()
 
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
@@ -111,21 +110,18 @@ class Trainer:
         self,
         progress=None,  # called with each row of metrics.jsonl; training stops when it returns False
     ) -> DefectPipeline:
-        """Train to the end of the plan, and save the model. Where `progress` ended it, `stopped` is True, and the same call goes on.
-
-        Raises KeyboardInterrupt where an interrupt or SIGTERM ended it: no script goes on with a model that is half trained.
-        A checkpoint is written first; `pipeline` is the model as it is by then, and the same call goes on.
-        """
-        interrupted = False
+        "Train to the end of the plan and save the model. Raises KeyboardInterrupt after an interrupt or SIGTERM; the same call goes on."
         with self.interruption:
             try:
                 self.preflight()
                 self.stopped = not self._train(progress)
                 if not self.stopped:
                     self._finish()
+                self.interruption.check()  # the last files were written
             except _Interrupted:
-                self.stopped = interrupted = True
+                self.stopped = True
                 self._save_if_new()
+                raise KeyboardInterrupt(f"stopped after step {self.step} of {len(self.plan)}; run the same again to go on") from None
             except KeyboardInterrupt:
                 self._leave(0)  # at once
                 raise
@@ -133,8 +129,6 @@ class Trainer:
                 raise self.folder.explain(error) from None
             finally:
                 self._leave()
-        if interrupted:
-            raise KeyboardInterrupt(f"stopped after step {self.step} of {len(self.plan)}; the same command goes on from there")
         return self.pipeline
 
     def preflight(self) -> str:
@@ -163,9 +157,8 @@ class Trainer:
                 self._after_step(row, bar)
                 enough = progress is not None and progress(row) is False
                 if any_process(self.accelerator, self.interruption.asked or enough):
-                    if not enough:  # this process was interrupted, or another
-                        raise _Interrupted
                     self._save_if_new()
+                    self.interruption.asked |= not enough  # another process was
                     return False
         return True
 
