@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from defect_lora.data.images import png_bytes
-from defect_lora.data.layouts import find_category, read_manifest
+from defect_lora.data.layouts import MASK_KEYS, find_category, read_manifest
 from defect_lora.evaluation.curation import _Decision, curate
 from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, image_place, pair_place
 from defect_lora.generation.sampling import fill_set
@@ -31,7 +31,7 @@ def fill(images):
     def make(rows):
         pixels, mask = np.zeros((8, 8, 3), np.uint8), np.eye(8, dtype=bool)
         made.extend(row["index"] for row in rows)
-        return [(row, Image.fromarray(pixels + row["index"]), mask if images.defects else None) for row in rows]
+        return [(row, Image.fromarray(pixels + row["index"]), *([mask, mask] if images.defects else [])) for row in rows]
 
     fill_set(images, make, progress=False)
     return made
@@ -56,7 +56,8 @@ def test_rejects_leave_with_all_that_is_theirs(layout, tmp_path):
             labels, rows = json.loads((place / "annotations.json").read_text()), read_manifest(place)
             assert [image["file_name"] for image in labels["images"]] == [row["file"] for row in rows]
             assert [label["image_id"] for label in labels["annotations"]] == [image["id"] for image in labels["images"]]
-            assert all((place / row["mask"]).is_file() for row in rows) and len(list(place.rglob("*_mask.png"))) == 2
+            masks = [place / row[key] for row in rows for key in MASK_KEYS if key in row]
+            assert sorted(place.rglob("*_mask.png")) == sorted(masks) and len(masks) == 2 * (3 if layout == "ds-mvtec" else 2)
 
 
 def test_what_is_moved_back_is_there_again_and_another_model_makes_its_own(tmp_path):

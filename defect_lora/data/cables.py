@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .images import save_image
+from .images import colour_mask, save_image
 
 # %% ../../nbs/data/04_cables.ipynb #b53c71b2
 CLASSES = """
@@ -517,7 +517,6 @@ def render_pair(
 
 # %% ../../nbs/data/04_cables.ipynb #688de1c4
 _DEFECTS = [name for name in CLASSES if name != "good"]
-_MASK_COLORS = "#ff503c #3ca0ff #ffdc3c #78ff78 #ff78ff #78ffff #ffa050 #b48cff".split()
 
 
 def write_cables(
@@ -542,6 +541,4 @@ def _write_cable(root, class_name, stem, seed, size):
     if class_name != "good":
         index = _DEFECTS.index(class_name)
         save_image(mask.point(lambda value: (index + 1) * (value > 0)), root / "mask" / class_name / f"{stem}_mask.png")
-        colored = Image.new("RGB", mask.size)
-        colored.paste(_MASK_COLORS[index], mask=mask)
-        save_image(colored, root / "rgb_mask" / class_name / f"{stem}_rgb_mask.png")
+        save_image(colour_mask(mask, index + 1), root / "rgb_mask" / class_name / f"{stem}_rgb_mask.png")

@@ -218,6 +218,19 @@ def mask_to_image(
     "A mask as a picture."
     return Image.fromarray(np.uint8(255) * mask)
 
+# %% ../../nbs/data/01_images.ipynb #300b2c34
+_COLOURS = "#ff503c #3ca0ff #ffdc3c #78ff78 #ff78ff #78ffff #ffa050 #b48cff".split()
+
+
+def colour_mask(
+    mask: Image.Image,  # mode L, 0 where nothing is marked
+    number: int,  # from 1, of its class
+) -> Image.Image:  # RGB on black
+    "A mask in the colour of its class."
+    coloured = Image.new("RGB", mask.size)
+    coloured.paste(_COLOURS[(number - 1) % len(_COLOURS)], mask=mask.point(lambda value: 255 * (value > 0)))
+    return coloured
+
 # %% ../../nbs/data/01_images.ipynb #1d358739
 def list_images(
     folder: Path | str,  # only this folder, not the ones inside it

@@ -329,6 +329,9 @@ def _listing_of(source, category=None):
     samples = [Sample(path, label, None) for label, images in enumerate(found.values()) for path in images]
     return Listing(folder, "class folders", list(found), samples) if found else find_category(folder, category)
 
+# %% ../../nbs/data/02_layouts.ipynb #f6f4419e
+MASK_KEYS = ("mask", "region", "rgb_mask")  # of a pair's row: the label, where paint was allowed, the label in colour
+
 # %% ../../nbs/data/02_layouts.ipynb #9eeffc1a
 def read_manifest(
     folder: Path,  # of a set
@@ -339,7 +342,7 @@ def read_manifest(
         return None
     lines = list(read_rows(file))
     for line, row in lines:
-        for entry in (row[key] for key in ("file", "mask", "shard") if key in row):
+        for entry in (row[key] for key in ("file", *MASK_KEYS, "shard") if key in row):
             path_inside(folder, entry, line)
     check_names({row["class_name"]: 0 for _, row in lines if isinstance(row.get("class_name"), str)}, file)
     return [row for _, row in lines]
@@ -353,10 +356,9 @@ def plan_withdrawal(
     "What leaves a set with some of its images. Raises InputError where a name is taken."
     masks, moves = _masks_in(Path(folder)), {}
     for path, name in images.items():
-        mask = masks.get(os.path.abspath(path))
-        moves[path] = to / (_name_in(folder, path) if mask else Path(name, path.name))
-        if mask:
-            moves[mask] = to / _name_in(folder, mask)
+        own = masks.get(os.path.abspath(path), [])
+        moves[path] = to / (_name_in(folder, path) if own else Path(name, path.name))
+        moves |= {mask: to / _name_in(folder, mask) for mask in own}
     taken = next((target for target in moves.values() if target.exists()), None)
     if taken:
         raise InputError(f"{taken} exists already; move it elsewhere, nothing was moved")
@@ -364,13 +366,17 @@ def plan_withdrawal(
 
 
 def _masks_in(folder):
-    "Image -> mask, by the manifest or by the layout; paths as they are on the disk."
+    "Image -> its masks, by the manifest or by the layout; paths as they are on the disk."
     rows = [row for row in read_manifest(folder) or [] if "file" in row and "mask" in row]
-    pairs = [(folder / row["file"], folder / row["mask"]) for row in rows]
+    pairs = [(folder / row["file"], folder / row[key]) for row in rows for key in MASK_KEYS if key in row]
     if not rows:
         with suppress(InputError):
             pairs = [(sample.path, sample.mask) for sample in find_category(folder, check_files=False).samples if sample.mask]
-    return {os.path.abspath(image): mask for image, mask in pairs if mask.is_file() and not _name_in(folder, mask).startswith("..")}
+    found = {}
+    for image, mask in pairs:
+        if mask.is_file() and not _name_in(folder, mask).startswith(".."):
+            found.setdefault(os.path.abspath(image), []).append(mask)
+    return found
 
 
 def _name_in(folder, path):

@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from ..data.files import InputError, check_names, path_to_name, whole_file, write_atomically
-from ..data.images import IMAGE_SUFFIXES, open_mask, peek_provenance, png_bytes, read_mask, read_provenance, save_image
-from ..data.layouts import is_good, read_manifest, read_rejected
+from ..data.images import IMAGE_SUFFIXES, colour_mask, mask_to_image, open_mask, peek_provenance, png_bytes, read_mask
+from ..data.images import read_provenance, save_image
+from ..data.layouts import MASK_KEYS, is_good, read_manifest, read_rejected
 
 # %% ../../nbs/generation/00_image_set.ipynb #d7093092
 def image_place(
@@ -42,15 +43,23 @@ class _PairLayout:
 
     image: str  # path from category, class_name, number
     mask: str  # likewise
-    value: int | None  # of the defect's pixels; None is the class's number among the defects, from 1
+    region: str  # likewise: where paint was allowed, 0 and 255; outside every pixel is the photograph's
+    value: int | None = None  # of the defect's pixels; None is the class's number among the defects, from 1
+    rgb_mask: str | None = None  # likewise: the mask in colour, where a person would see its numbers as black
 
 # %% ../../nbs/generation/00_image_set.ipynb #7020706e
 PAIR_LAYOUTS = {
     "ds-mvtec": _PairLayout(
-        "DS-MVTec/{category}/image/{class_name}/{number:03d}.png", "DS-MVTec/{category}/mask/{class_name}/{number:03d}_mask.png", None
+        "DS-MVTec/{category}/image/{class_name}/{number:03d}.png",
+        "DS-MVTec/{category}/mask/{class_name}/{number:03d}_mask.png",
+        "DS-MVTec/{category}/region/{class_name}/{number:03d}_region_mask.png",
+        rgb_mask="DS-MVTec/{category}/rgb_mask/{class_name}/{number:03d}_rgb_mask.png",
     ),
     "mvtec": _PairLayout(
-        "{category}/test/{class_name}/{number:03d}.png", "{category}/ground_truth/{class_name}/{number:03d}_mask.png", 255
+        "{category}/test/{class_name}/{number:03d}.png",
+        "{category}/ground_truth/{class_name}/{number:03d}_mask.png",
+        "{category}/region/{class_name}/{number:03d}_region_mask.png",
+        value=255,
     ),
 }
 
@@ -72,7 +81,8 @@ def pair_place(
     "Where a pair goes, and what its mask holds."
     found, name = PAIR_LAYOUTS[layout], classes[class_id]
     place = dict(category=category, class_name=name, number=index)
-    files = dict(file=found.image.format(**place), mask=found.mask.format(**place))
+    files = dict(file=found.image) | {key: getattr(found, key) for key in MASK_KEYS if getattr(found, key)}
+    files = {key: text.format(**place) for key, text in files.items()}
     return files | dict(mask_value=found.value or 1 + defect_names(classes).index(name), class_name=name, class_id=class_id, index=index)
 
 # %% ../../nbs/generation/00_image_set.ipynb #30f6dc70
@@ -120,10 +130,15 @@ def _write_image(
     row: dict,
     image: Image.Image,
     mask: np.ndarray | None = None,  # (height, width) bool
+    region: np.ndarray | None = None,  # (height, width) bool: where paint was allowed
 ) -> Path:  # of the image
-    "Write an image with its row inside, and its mask."
+    "Write an image with its row inside, and its masks, as far as the row names them."
     if mask is not None:
         save_image(Image.fromarray(np.uint8(row["mask_value"]) * mask), out / row["mask"])
+    if mask is not None and "rgb_mask" in row:
+        save_image(colour_mask(mask_to_image(mask), row["mask_value"]), out / row["rgb_mask"])
+    if region is not None and "region" in row:
+        save_image(mask_to_image(region), out / row["region"])
     return save_image(image, out / row["file"], **row)
 
 # %% ../../nbs/generation/00_image_set.ipynb #8a88a5ad
@@ -165,10 +180,12 @@ def _is_made(
         return False
 
 
+_LATER = ("trained_fit", "region", "rgb_mask")  # images of before say nothing of these
+
+
 def _follows(found, row):
-    "Images of before say nothing of how photographs became squares."
     found = {key: path_to_name(value) if key == "model" else value for key, value in found.items() if key not in _MEASURED}  # once a path
-    return found in (row, {key: value for key, value in row.items() if key != "trained_fit"})
+    return found == {key: value for key, value in row.items() if key in found or key not in _LATER}
 
 
 def _has_mask(out, row):
@@ -201,7 +218,7 @@ class ImageSet:
     def refuse_others(self) -> None:
         "Refuse a folder with images that are not this set's. Raises InputError."
         planned = {self.out / row.get("shard", row["file"]): row for row in reversed(self.rows)}
-        known = planned.keys() | {self.out / row["mask"] for row in self.rows if "mask" in row}
+        known = planned.keys() | {self.out / row[key] for row in self.rows for key in MASK_KEYS if key in row}
         stale = [path for path in _pictures_in(self.out, self.defects is not None) if path not in known]
         if stale:
             raise InputError(
@@ -243,20 +260,20 @@ class ImageSet:
 
     def write(
         self,
-        made: Iterable,  # of (row, image, mask or None), of one shard if of any
+        made: Iterable,  # of (row, image, and of a pair mask and region), of one shard if of any
         shard: str | None = None,  # its name
     ) -> None:
         "Write images as they are made."
         if shard is not None:
             return _write_shard(self.out / shard, made)
-        for row, image, mask in made:
-            _write_image(self.out, row, image, mask)
+        for row, image, *masks in made:
+            _write_image(self.out, row, image, *masks)
 
     def finish(self) -> None:
         "Write the manifest and the labels of all that is there."
-        rows = [row for row in self.rows if not self.is_rejected(row)]
+        rows = [row for row in self.rows if not self.is_rejected(row) and (self.out / row.get("shard", row["file"])).exists()]
         if self.defects is not None:  # a pair may be left out, and what is there says more than was planned
-            rows = [peek_provenance(self.out / row["file"]) for row in rows if (self.out / row["file"]).exists()]
+            rows = [peek_provenance(self.out / row["file"]) for row in rows]
         _write_labels(self.out, rows, self.defects)
 
 
@@ -292,7 +309,7 @@ def _read_chosen(
 # %% ../../nbs/generation/00_image_set.ipynb #90a2b8b0
 def add_images(
     out: str | Path,  # folder of the set, made where it is missing
-    made: list,  # of (row with class_name, class_id and seed, image), and for pairs (row, image, mask)
+    made: list,  # of (row with class_name, class_id and seed, image), and for pairs (row, image, mask, region)
     classes: list | None = None,  # for pairs: all that the model knows
     category: str = "product",  # for pairs: the product's name
 ) -> list[Path]:  # of the images that are new in the set
@@ -364,7 +381,7 @@ def _names_in(folder):
     rows = [
         row[key]
         for row in read_manifest(folder)
-        for key in ("shard", "mask", "file")
+        for key in ("shard", *MASK_KEYS, "file")
         if key in row and not (key == "file" and "shard" in row)
     ]
     return [name for name in sorted({"manifest.jsonl", "annotations.json", *rows}) if (folder / name).is_file()]

@@ -97,7 +97,8 @@ def _decode_windows(pipe, latents, windows):
     return levels
 
 # %% ../../nbs/generation/03_painting.ipynb #aca5fc88
-_FAINT, _CLEAR = 10, 30  # levels of 255
+_FAINT, _CLEAR = 4, 3  # times the noise, and times that
+_LEAST, _MOST = 4, 10  # levels of 255 that count as faint in a photograph without noise, and in any
 
 
 def change_mask(
@@ -107,9 +108,16 @@ def change_mask(
 ) -> np.ndarray:  # (height, width) bool
     "Where two pictures of one part differ so that a person sees it."
     difference = np.abs(np.float32(after) - np.float32(before)).max(2)
-    pieces, _ = ndimage.label(difference > _FAINT)
-    clear = np.setdiff1d(pieces[difference > _CLEAR], 0)
+    faint = np.clip(_FAINT * max(_noise(before), _noise(after)), _LEAST, _MOST)
+    pieces, _ = ndimage.label(difference > faint)
+    clear = np.setdiff1d(pieces[difference > _CLEAR * faint], 0)
     return _remove_small_objects(ndimage.binary_fill_holes(np.isin(pieces, clear)), pixels or pieces.size)
+
+
+def _noise(levels):
+    "The standard deviation of the noise of a picture's noisiest channel (Immerkaer 1996, with a median that edges do not move)."
+    kernel = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])[..., None]
+    return float(np.median(np.abs(ndimage.convolve(np.float32(levels), kernel)), (0, 1)).max()) / (6 * 0.6745)
 
 
 def _remove_small_objects(mask, pixels, share=2e-4):
@@ -333,13 +341,14 @@ class _PairPainter:
         self.good, self.kept = {file_sha256(path)[:16]: path for path in good}, {}
 
     def __call__(self, rows):
-        "Paint a batch, and what failed again: (row, image, mask) of each, or None where nothing was ever to be seen."
-        found = [None] * len(rows)
+        "Paint a batch, and what failed again: (row, image, mask, region) as they come; of some, nothing is ever to be seen."
         for attempt in range(_TRIES):
-            left = [i for i, made in enumerate(found) if made is None]
-            for i, pair in zip(left, self._paint([rows[i] for i in left], attempt)):
-                found[i] = (rows[i] | dict(tries=attempt + 1) | pair.measures(), pair.image, pair.mask) if pair.visible else None
-        return found
+            pairs = list(zip(rows, self._paint(rows, attempt)))
+            rows = [row for row, pair in pairs if not pair.visible]
+            for row, pair in pairs:
+                if pair.visible:
+                    image = _as_its_file(pair.image, self.good[row["good_sha256"]])
+                    yield row | dict(tries=attempt + 1) | pair.measures(), image, pair.mask, pair.region
 
     def _paint(self, rows, attempt):
         if not rows:
@@ -360,6 +369,12 @@ class _PairPainter:
         while len(self.kept) > 1 and sum(map(_bytes_of, self.kept.values())) > self.KEPT:
             del self.kept[next(iter(self.kept))]
         return found
+
+
+def _as_its_file(image, path):
+    "A painted photograph with one channel where its file has one."
+    with Image.open(path) as good:
+        return image.convert("L") if good.mode in ("1", "L", "LA") or good.mode.startswith(("I", "F")) else image
 
 
 def _bytes_of(kept):
@@ -389,6 +404,7 @@ def paint_defects(
     wanted, places = list(dict.fromkeys(_defect_ids(pipe.classes, classes))), Places(good, real)
     how = pipe.settings(num_inference_steps, guidance_scale)
     rows = [row | how for row in _plan_pairs(good, places, pipe.classes, wanted, per_class, seed, layout, category)]
+    check_images([path for path in good if path.name in {row["good"] for row in rows}])
     pairs = ImageSet(Path(out), rows, batch_size or 8, defect_names(pipe.classes))
     fill_set(pairs, _PairPainter(pipe, good, places), "paint", "pair", progress)
     _say_left_out(pairs)
@@ -404,7 +420,6 @@ def _check_pairs(good, names, layout):
         raise InputError(f"unknown layout {layout!r}; pairs are written as {' or '.join(PAIR_LAYOUTS)}")
     if not good:
         raise InputError("no photographs of good parts to paint into; give some")
-    check_images(good)
 
 
 def _say_left_out(pairs):
@@ -432,4 +447,4 @@ def add_pair(
     "Add a pair to a set. Raises InputError for a folder that holds anything else, and for a pair in which nothing is to be seen."
     if not pair.visible:
         raise InputError("nothing is to be seen in this picture, so it has no mask; paint again")
-    return add_images(out, [(row | pair.measures(), pair.image, pair.mask)], classes, category)[0]
+    return add_images(out, [(row | pair.measures(), pair.image, pair.mask, pair.region)], classes, category)[0]

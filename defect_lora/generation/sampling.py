@@ -52,7 +52,7 @@ _LOOSE_FILES = 10_000  # above that many images, shards are recommended
 
 def fill_set(
     images: ImageSet,
-    make: Callable,  # rows of a batch -> for each (row, image, mask or None), or None where nothing came of it
+    make: Callable,  # rows of a batch -> (row, image, and of a pair mask and region) of each of which something came, as it comes
     desc: str = "generate",  # of the bar
     unit: str = "image",
     progress: bool = True,  # show a bar
@@ -69,8 +69,13 @@ def fill_set(
     if state.is_main_process:
         _say_start(images, kept, unit)
     with tqdm(total=mine, initial=mine - left, desc=desc, unit=unit, disable=not (progress and state.is_main_process)) as bar:
-        for part in filter(None, missing):
-            images.write(_make_rows(images, part, make, bar), images.rows[part[0]].get("shard"))
+        try:
+            for part in filter(None, missing):
+                images.write(_make_rows(images, part, make, bar), images.rows[part[0]].get("shard"))
+        except KeyboardInterrupt:  # what is there is a set; the others may still be at work
+            if state.is_main_process:
+                images.finish()
+            raise
     state.wait_for_everyone()
     if state.is_main_process:
         images.finish()
@@ -82,11 +87,13 @@ def _make_rows(images, wanted, make, bar) -> Iterator:
     "Make some of a set's images, each in its own batch of the set."
     size = images.batch_size
     for first in dict.fromkeys(i - i % size for i in wanted):
-        made = make(images.rows[first : first + size])
-        for i in (i for i in wanted if first <= i < first + size):
-            if made[i - first] is not None:
-                yield made[i - first]
-            bar.update()
+        mine = {images.rows[i]["file"] for i in wanted if first <= i < first + size}
+        before = bar.n
+        for made in make(images.rows[first : first + size]):
+            if made[0]["file"] in mine:
+                yield made
+                bar.update()
+        bar.update(before + len(mine) - bar.n)
 
 
 def _say_start(images, kept, unit):
@@ -124,6 +131,6 @@ def generate_images(
     def make(rows):
         labels, seeds = ([row[key] for row in rows] for key in ("class_id", "seed"))
         images = pipe(labels, **sampling, seeds=seeds, progress=False).images
-        return [(row, image.convert("L") if pipe.grey else image, None) for row, image in zip(rows, images)]
+        return [(row, image.convert("L") if pipe.grey else image) for row, image in zip(rows, images)]
 
     return fill_set(ImageSet(Path(out), [row | how for row in rows], batch_size or 8), make, progress=progress)
