@@ -300,6 +300,7 @@ def _photographs(run, pairs, classes):
 def _real_images(run, pairs, classes):
     "Those given, else those that the run was trained on."
     from defect_lora import DefectSpectrumDataset
+    from defect_lora.training.run_folder import open_photographs
 
     if pairs.real:
         return DefectSpectrumDataset(pairs.real, category=pairs.category)
@@ -308,7 +309,7 @@ def _real_images(run, pairs, classes):
     trained = TrainConfig.load(Path(run) / "config.json")
     try:
         folder = find_data(trained, run)
-        found = DefectSpectrumDataset(folder, category=trained.category, per_class=trained.per_class)
+        found = open_photographs(trained, run, folder)
     except InputError as error:
         raise InputError(f"{error}; give real images with masks as --real") from None
     if found.classes != classes:
@@ -384,7 +385,7 @@ class Evaluate:
 
 def _trained_with(run):
     "What a run was trained on, so that copies of it are found, and how its photographs became squares."
-    from defect_lora import DefectSpectrumDataset
+    from defect_lora.training.run_folder import open_photographs
 
     if run is None:
         return {}, []
@@ -392,7 +393,7 @@ def _trained_with(run):
         return {}, [f"{run} does not say what it was trained on."]
     trained = TrainConfig.load(Path(run) / "config.json")
     try:
-        data = DefectSpectrumDataset(find_data(trained, run), category=trained.category, per_class=trained.per_class)
+        data = open_photographs(trained, run)
         return dict(trained_on=data, fit=trained.fit), stand_in_lines(trained.base, [sample.path for sample in data.samples])
     except InputError as error:
         unread = f"What {run} was trained on cannot be read: {error}."

@@ -1,12 +1,19 @@
 "What lies in a user's folders: parts for testing stay held out, masks are no photographs, the few that are learned from are varied."
 
+import json
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from defect_lora.data.cables import render_cable
 from defect_lora.data.dataset import DefectSpectrumDataset
-from defect_lora.data.layouts import find_good_parts
+from defect_lora.data.files import InputError
+from defect_lora.data.layouts import find_category, find_good_parts, labelled_images
 from defect_lora.evaluation.evaluator import read_sets
 from defect_lora.sharing.exports import export_set
+from defect_lora.training.config import TrainConfig
+from defect_lora.training.run_folder import as_begun, list_images, open_photographs
 
 
 def photograph(path, kind="good", number=0, size=32):
@@ -75,3 +82,98 @@ def test_a_split_is_kept(tmp_path):
     dataset = DefectSpectrumDataset(tmp_path)
     assert dataset.classes == ["bent_wire", "good"]
     assert parts(s.path for s in dataset.samples) == ["train"] * 2 and parts(s.path for s in dataset.rest) == ["test"] * 2
+
+
+def save_mask(path, kind="bent_wire", number=0, size=32):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    render_cable(kind, number, size)[1].save(path)
+
+
+def test_a_mask_in_the_folder_of_its_photograph_is_no_photograph(tmp_path):
+    "As the magnetic tiles are downloaded; and a photograph that is there as PNG too is one."
+    for i in range(3):
+        photograph(tmp_path / "MT_Crack" / f"{i}.jpg", "bent_wire", i)
+        save_mask(tmp_path / "MT_Crack" / f"{i}.png", number=i)
+    photograph(tmp_path / "MT_Free" / "0.png")
+    photograph(tmp_path / "MT_Break" / "0.png", "bent_wire")
+    save_mask(tmp_path / "MT_Break" / "0_mask.png")
+    found = find_category(tmp_path)
+    assert [(s.path.name, s.mask and s.mask.name) for s in found.samples] == [
+        ("0.png", "0_mask.png"),
+        *((f"{i}.jpg", f"{i}.png") for i in range(3)),
+        ("0.png", None),
+    ]
+    assert len(labelled_images(tmp_path)[0]) == 5 and found.samples[1].open_mask().any()
+
+
+def test_masks_elsewhere_are_found(tmp_path):
+    for i in range(2):
+        photograph(tmp_path / "data/dent" / f"{i}.png", "bent_wire", i)
+        save_mask(tmp_path / "labels/dent" / f"{i}.png", number=i)
+    photograph(tmp_path / "data/good/0.png")
+    dataset = DefectSpectrumDataset(tmp_path / "data", masks_in=tmp_path / "labels", masks=True)
+    assert [s.mask and s.mask.parent.parent.name for s in dataset.samples] == ["labels", "labels", None]
+    with pytest.raises(InputError, match="has no mask of the images"):
+        DefectSpectrumDataset(tmp_path / "data", masks_in=tmp_path / "data/good")
+
+
+def test_a_class_of_masks_is_refused(tmp_path):
+    photograph(tmp_path / "dent/0.png", "bent_wire")
+    save_mask(tmp_path / "dent_gt/0.png")
+    with pytest.raises(InputError, match="dent_gt holds masks"):
+        DefectSpectrumDataset(tmp_path)
+    (tmp_path / "dent_gt").rename(tmp_path / "dent_mask")
+    assert DefectSpectrumDataset(tmp_path).classes == ["dent"]
+
+
+@pytest.fixture
+def exposures(tmp_path):
+    "Twelve dark cables, then four of the same at another exposure, then eight bright ones."
+    for i in range(24):
+        number, level = (i - 12, 0.6) if 12 <= i < 16 else (i, 0.4 if i < 12 else 1)
+        pixels = np.asarray(render_cable("bent_wire", number, 64)[0]) * level
+        path = tmp_path / "tiles" / "dent" / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return tmp_path / "tiles"
+
+
+def numbers(samples):
+    return [int(sample.path.stem) for sample in samples]
+
+
+def test_the_few_are_varied_and_no_twin_is_on_both_sides(exposures):
+    by_name, varied = (DefectSpectrumDataset(exposures, per_class=8, choose=how) for how in ("name", "variety"))
+    assert numbers(by_name.samples) == list(range(8)) and set(numbers(by_name.twins())) == {12, 13, 14, 15}
+
+    def brightness(samples):
+        return np.mean([np.asarray(sample.open()).mean() for sample in samples])
+
+    everything = brightness(by_name.samples + by_name.rest)
+    off = [abs(brightness(dataset.samples) - everything) for dataset in (by_name, varied)]
+    assert off[1] < off[0] / 3 and any(i >= 16 for i in numbers(varied.samples)) and any(i < 12 for i in numbers(varied.samples))
+    assert numbers(varied.samples) == numbers(DefectSpectrumDataset(exposures, per_class=8, choose="variety").samples)
+    for dataset in (by_name, varied):
+        picked, held_out = ({i - 12 if 12 <= i < 16 else i for i in numbers(part.samples)} for part in (dataset, dataset.holdout()))
+        assert len(picked) == 8 and held_out and not picked & held_out
+
+
+def test_a_run_goes_on_with_what_it_chose(exposures, mvtec, tmp_path):
+    config, run = TrainConfig(data=str(exposures), per_class=8), tmp_path / "run"
+    begun = open_photographs(config, run, exposures)
+    list_images(run, begun)
+    for path in list((exposures / "dent").iterdir()):  # more come in front of them, and between
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path.with_name(f"0{path.name}"))
+    assert numbers(open_photographs(config, run, exposures).samples) == numbers(begun.samples)
+
+
+def test_a_run_of_an_earlier_version_keeps_the_first_by_name(exposures, mvtec, tmp_path):
+    values = vars(TrainConfig(data=str(exposures), per_class=8))
+    values = {name: value for name, value in values.items() if name not in ("choose", "phases")}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(json.dumps(values))
+    old = as_begun(TrainConfig(data=str(exposures), per_class=8), tmp_path / "run")
+    dataset = open_photographs(old, tmp_path / "run", exposures)
+    assert old.choose == "earlier" and numbers(dataset.samples) == list(range(8))
+    assert numbers(dataset.holdout().samples) == list(range(8, 24))
+    assert good_of(DefectSpectrumDataset(mvtec, choose="earlier")) == ["test"] * 2

@@ -10,6 +10,8 @@ import copy
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,8 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
-from defect_lora.data.files import InputError, check_names
-from defect_lora.data.images import check_images, size_within, to_rgb
+from defect_lora.data.files import InputError, check_names, file_sha256
+from defect_lora.data.images import FEW_LEVELS, check_images, grey_levels, size_within, to_rgb
 from defect_lora.data.layouts import Listing, Sample, check_masks, find_category, without_role
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,137 @@ def _pick(
 
     ordered = samples if seed is None else sorted(samples, key=rank)
     return ordered[:number], ordered[len(ordered) if number is None else number :]
+
+# %% ../../nbs/data/03_dataset.ipynb #caa7cfb7
+@dataclass(frozen=True)
+class Glance:
+    "What an image looks like at a glance."
+
+    size: tuple  # width, height
+    exposure: np.ndarray  # (4,) mean red, green and blue, and the deviation of grey, 0 to 255
+    shape: np.ndarray  # (1024,) grey levels of 32 x 32 cells, without their mean, of length 1; of length 0 where all is one level
+    levels: int  # of grey, as in `grey_levels`
+
+    @classmethod
+    def of(
+        cls,
+        image: Image.Image,  # RGB
+    ) -> "Glance":
+        "Look at an image."
+        small = image.resize((32, 32), Image.BOX)
+        grey = np.asarray(small.convert("L"), np.float64).ravel()
+        shape, length = grey - grey.mean(), np.linalg.norm(grey - grey.mean())
+        exposure = np.array([*np.asarray(small, np.float64).mean((0, 1)), grey.std()])
+        return cls(image.size, exposure, shape / length if length > 32 else 0 * shape, grey_levels(image))
+
+# %% ../../nbs/data/03_dataset.ipynb #3f902aa8
+_NEAR, _SAME = 0.4, 0.02  # of the median distance in the class; as a distance, which is that of copies
+
+
+def _distances(shapes, others):
+    "Between images; infinite to one of a single level."
+    found = np.sqrt(np.maximum(2 - 2 * shapes @ others.T, 0))
+    return np.where(shapes.any(1)[:, None] & others.any(1), found, np.inf)
+
+
+def _near_distance(
+    shapes: np.ndarray,  # (n, 1024) of a class, as `Glance` has them
+) -> float:
+    "Below which two images of a class are near-twins."
+    some = shapes[:: -(-len(shapes) // 400)]
+    found = _distances(some, some)[np.triu_indices(len(some), 1)]
+    found = found[np.isfinite(found)]
+    return max(_SAME, _NEAR * float(np.median(found)) if len(some) > 3 and len(found) else 0)
+
+
+def distinct(
+    shapes: np.ndarray,  # (n, 1024)
+) -> list:  # of indexes, ascending
+    "The images that are no near-twin of one before them."
+    limit, kept = _near_distance(shapes), []
+    for i in range(len(shapes)):
+        if not kept or _distances(shapes[[i]], shapes[kept]).min() >= limit:
+            kept.append(i)
+    return kept
+
+# %% ../../nbs/data/03_dataset.ipynb #d3ede824
+def spread(
+    rows: np.ndarray,  # (n, d)
+    number: int,  # how many to take
+    seed: int = 0,
+) -> list:  # of indexes, ascending
+    "The middles of so many clusters: k-means++ (Arthur and Vassilvitskii 2007), and of each cluster the row nearest to its mean."
+    generator = np.random.default_rng(seed)
+    centres = rows[[generator.integers(len(rows))]]
+    while len(centres) < number:
+        nearest = _squares(rows, centres).min(1)
+        chances = nearest / nearest.sum() if nearest.sum() else np.full(len(rows), 1 / len(rows))
+        centres = np.vstack([centres, rows[generator.choice(len(rows), p=chances)]])
+    for _ in range(10):
+        own = _squares(rows, centres).argmin(1)
+        centres = np.array([rows[own == i].mean(0) if (own == i).any() else centres[i] for i in range(number)])
+    taken = []
+    for distances in _squares(rows, centres).T:
+        taken.append(next(int(i) for i in distances.argsort(kind="stable") if i not in taken))
+    return sorted(taken)
+
+
+def _squares(rows, centres):
+    return np.stack([((rows - centre) ** 2).sum(1) for centre in centres], 1)
+
+# %% ../../nbs/data/03_dataset.ipynb #94ccfc02
+@dataclass(frozen=True)
+class _Choice:
+    "Which images of a class are learned from."
+
+    per_class: int | None = None
+    seed: int | None = None
+    keep_for_judging: int = 0
+    choose: str = "name"  # or variety, or earlier
+    chosen: list | None = None  # (class name, file name, digest) of each; what a run lists
+
+    def split(
+        self,
+        samples: list,  # of one class, by name
+        class_name: str,
+        glance: Callable,  # sample -> Glance
+    ) -> tuple:  # what is learned from, the rest
+        "The few, and what is held out; that for testing last."
+        may = without_role(samples, "train" if self.choose == "earlier" else "test")
+        kept = [] if self.choose == "earlier" else _others(samples, may)
+        if self.chosen is not None:
+            picked = _listed(samples, [row[1:] for row in self.chosen if row[0] == class_name])
+            return picked, _others(may + kept, picked)
+        number = _most(len(may), self.per_class, self.keep_for_judging - len(kept))
+        if self.choose != "variety" or number == len(may):
+            picked, rest = _pick(may, number, self.seed)
+            return picked, rest + kept
+        picked = _vary(may, number, self.seed or 0, [glance(sample) for sample in may])
+        return picked, _others(may, picked) + kept
+
+
+def _others(samples, some):
+    known = {id(sample) for sample in some}
+    return [sample for sample in samples if id(sample) not in known]
+
+
+def _listed(samples, rows):
+    "The samples that a list of file names and digests names."
+    found = []
+    for name, digest in rows:
+        same = [sample for sample in samples if sample.path.name == name]
+        found += same if len(same) < 2 else [sample for sample in same if file_sha256(sample.path) == digest][:1]
+    return _others(samples, _others(samples, found))
+
+
+def _vary(samples, number, seed, looks):
+    "So many images that are unlike each other; near-twins only where there are no others."
+    kept = distinct(np.array([look.shape for look in looks]))
+    kept += [i for i in range(len(samples)) if i not in kept][: max(number - len(kept), 0)]
+    shapes, exposures = (np.array([getattr(looks[i], key) for i in kept]) for key in ("shape", "exposure"))
+    exposures = (exposures - exposures.mean(0)) / np.maximum(exposures.std(0), 1)
+    picked = spread(np.hstack([shapes, exposures / 2]), number, seed)
+    return [samples[i] for i in sorted(kept[i] for i in picked)]
 
 # %% ../../nbs/data/03_dataset.ipynb #16189bd4
 def margins(
@@ -153,7 +286,20 @@ def _most(count, per_class, keep_for_judging):
     return min(most, max(count - max(keep_for_judging, 0), min(2, count)))
 
 
-def _check_options(per_class, fit):
+def _refuse_masks(samples, classes):
+    "A class of nothing but masks beside others of photographs is no class. Raises InputError."
+    of_class = {name: [s for s in samples if classes[s.label] == name] for name in classes}
+    masks = [name for name, own in of_class.items() if own and all(1 < grey_levels(s.open()) <= FEW_LEVELS for s in own)]
+    if masks and len(masks) < len(classes):
+        raise InputError(
+            f"{of_class[masks[0]][0].path.parent}: the class {masks[0]} holds masks, not photographs (grey, at most {FEW_LEVELS} levels); "
+            "give the folder of the masks as --masks (masks_in) and move it out of the data, or name it <class>_mask"
+        )
+
+
+def _check_options(per_class, fit, choose="name"):
+    if choose not in ("variety", "name", "earlier"):
+        raise InputError(f"choose={choose!r}: choose variety, name or earlier")
     if fit not in ("pad", "stretch", "crop"):
         raise InputError(f"fit={fit!r}: choose pad, stretch or crop")
     if per_class is not None and per_class < 1:
@@ -173,9 +319,13 @@ class DefectSpectrumDataset(Dataset):
         fit: str = "pad",  # or stretch, or crop: how other shapes become square
         masks: bool = False,  # also yield masks
         keep_for_judging: int = 0,  # so many images of each class are left to `holdout`, where it has that many beside two
+        masks_in: Path | str | None = None,  # a folder of masks, where they lie elsewhere
+        choose: str = "name",  # without a seed the first by name; variety: unlike each other; earlier: as runs of earlier versions had it
+        chosen: list | None = None,  # exactly these, as (class name, file name, digest): what a run lists
     ):
-        _check_options(per_class, fit)
-        self._take(find_category(root, category, check_files=False), per_class, seed, size, fit, masks, keep_for_judging)
+        _check_options(per_class, fit, choose)
+        found = find_category(root, category, check_files=False, masks_in=masks_in)
+        self._take(found, _Choice(per_class, seed, keep_for_judging, choose, chosen), size, fit, masks)
         self.root = root
 
     @classmethod
@@ -192,29 +342,27 @@ class DefectSpectrumDataset(Dataset):
         "A data set of photographs in memory."
         _check_options(per_class, fit)
         dataset = cls.__new__(cls)
-        dataset._take(_list_photographs(images, class_names, masks), per_class, seed, size, fit, masks is not None)
+        dataset._take(_list_photographs(images, class_names, masks), _Choice(per_class, seed), size, fit, masks is not None)
         dataset.root = "photographs in memory"
         return dataset
 
-    def _take(self, found, per_class, seed, size, fit, masks, keep_for_judging=0):
+    def _take(self, found, choice, size, fit, masks):
         self.layout, self.classes, self.folder, self.category = found.layout, found.classes, found.folder, found.folder.resolve().name
-        self.size, self.fit, self.masks = size, fit, masks
-        picks = [self._split(found, label, per_class, seed, keep_for_judging) for label in range(len(self.classes))]
+        self.size, self.fit, self.masks, self.choice, self._looks = size, fit, masks, choice, {}
+        of_class = [[s for s in found.samples if s.label == label] for label in range(len(self.classes))]
+        picks = [choice.split(samples, name, self.glance) for samples, name in zip(of_class, self.classes, strict=True)]
         self.samples, self.rest = ([sample for pick in picks for sample in pick[part]] for part in (0, 1))
         self._check()
-        few = [f"{name} {n}" for name, n in self.counts().items() if n < (per_class or 0)]
-        if few:
-            log.warning("%s: fewer than %d images in: %s", self.category, per_class, ", ".join(few))
+        _refuse_masks(self.samples, self.classes)
+        self._warn()
 
-    def _split(self, found, label, per_class, seed, keep_for_judging):
-        "What is learned from of one class, and what is not, that for testing last."
-        samples = [sample for sample in found.samples if sample.label == label]
-        may = without_role(samples, "test")
-        if may and may[0].role == "test":
-            log.warning("%s: all of %s is for testing, and some of it is learned from", self.category, self.classes[label])
-        kept = [sample for sample in samples if sample not in may]
-        picked, rest = _pick(may, _most(len(may), per_class, keep_for_judging - len(kept)), seed)
-        return picked, rest + kept
+    def _warn(self):
+        few = [f"{name} {n}" for name, n in self.counts().items() if n < (self.choice.per_class or 0)]
+        if few:
+            log.warning("%s: fewer than %d images in: %s", self.category, self.choice.per_class, ", ".join(few))
+        tests = sorted({self.classes[s.label] for s in self.samples if s.role == "test"})
+        if tests and self.choice.choose != "earlier":
+            log.warning("%s: all of %s is for testing, and some of it is learned from", self.category, ", ".join(tests))
 
     def _check(self):
         check_images([sample.path for sample in self.samples if sample.image is None])
@@ -226,10 +374,27 @@ class DefectSpectrumDataset(Dataset):
         number = Counter(sample.label for sample in self.samples)
         return {name: number[label] for label, name in enumerate(self.classes)}
 
+    def glance(self, sample: Sample) -> Glance:
+        "What one image looks like; looked at once."
+        if sample.path not in self._looks:
+            self._looks[sample.path] = Glance.of(sample.open())
+        return self._looks[sample.path]
+
+    def twins(self) -> list:  # of samples
+        "Near-twins, among the rest, of what was picked; runs of earlier versions did not tell them."
+        found = []
+        for label in range(len(self.classes) if self.choice.choose != "earlier" else 0):
+            picked, rest = ([s for s in samples if s.label == label] for samples in (self.samples, self.rest))
+            if picked and rest:
+                mine, others = (np.array([self.glance(s).shape for s in side]) for side in (picked, rest))
+                near = _distances(others, mine).min(1) < _near_distance(np.concatenate([mine, others]))
+                found += [s for s, is_near in zip(rest, near, strict=True) if is_near]
+        return found
+
     def holdout(self) -> "DefectSpectrumDataset":
-        "The same data set with the images that were not picked; empty if all were."
+        "The same data set with the images that were not picked, without near-twins of those that were; empty if all were."
         rest = copy.copy(self)
-        rest.samples, rest.rest = self.rest, []
+        rest.samples, rest.rest = _others(self.rest, self.twins()), []
         rest._check()
         return rest
 

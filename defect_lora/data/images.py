@@ -211,6 +211,27 @@ def read_mask(
         raise InputError(f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {image_size[0]} x {image_size[1]}")
     return np.asarray(mask) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
 
+# %% ../../nbs/data/01_images.ipynb #a9f4532e
+def grey_levels(
+    image: Image.Image,  # RGB
+) -> int:  # 256 where there is colour
+    "How many levels a grey image holds."
+    red, green, blue = image.split()
+    return sum(map(bool, red.histogram())) if red.tobytes() == green.tobytes() == blue.tobytes() else 256
+
+
+FEW_LEVELS = 8  # at most as many has what looks like a mask
+
+
+def looks_like_mask(
+    path: Path,  # an image file; one that cannot be read is none
+) -> bool:
+    "Whether an image is grey and of few levels."
+    try:
+        return grey_levels(open_image(path)) <= FEW_LEVELS
+    except InputError:
+        return False
+
 # %% ../../nbs/data/01_images.ipynb #5ceb90d0
 def mask_to_image(
     mask: np.ndarray,  # (height, width) bool

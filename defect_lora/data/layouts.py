@@ -10,16 +10,17 @@ import csv
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from defect_lora.data.files import InputError, check_names, parse_json, path_inside, read_rows, read_text, write_atomically
-from defect_lora.data.images import check_images, list_images, open_image, read_mask
+from defect_lora.data.images import check_images, list_images, looks_like_mask, open_image, read_mask
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +85,24 @@ def _mask_finder(
     return find
 
 
-def _with_masks(images, folders):
-    "Images with their masks, or None."
-    find = _mask_finder(folders)
-    return [(path, find(path)) for path in images]
+def _with_masks(folder, places):  # [(image, mask or None)]
+    "A folder's images with their masks, which lie in other places or beside them."
+    images = list_images(folder)
+    beside, find = _masks_beside(images), _mask_finder(places)
+    masks = set(beside.values())
+    return [(path, find(path) or beside.get(path)) for path in images if path not in masks]
+
+
+def _masks_beside(images):  # image -> mask
+    "The masks among the images of one folder."
+    stems, masks = {}, {}
+    for path in sorted(images, key=lambda path: path.suffix.lower() == ".png"):  # a mask is a PNG rather than its photograph
+        stems.setdefault(path.stem.lower(), []).append(path)
+    for stem, same in stems.items():
+        marks = [path for end in ("_mask", "_rgb_mask", "_rbg_mask") for path in stems.get(stem + end, [])]
+        marks += [path for path in same[1:] if looks_like_mask(path) and not looks_like_mask(same[0])]
+        masks |= {same[0]: marks[0]} if marks else {}
+    return masks
 
 # %% ../../nbs/data/02_layouts.ipynb #61e4b01f
 def _read_ds_mvtec(
@@ -95,7 +110,7 @@ def _read_ds_mvtec(
 ) -> dict | None:  # class name -> [(image, mask or None)]
     "DS-MVTec: image/<class>, mask/<defect>."
     places = [folder / name for name in ("mask", "rgb_mask", "rbg_mask")]
-    return {c.name: _with_masks(list_images(c), [p / c.name for p in places]) for c in _subfolders(folder / "image")} or None
+    return {c.name: _with_masks(c, [p / c.name for p in places]) for c in _subfolders(folder / "image")} or None
 
 # %% ../../nbs/data/02_layouts.ipynb #0c549f29
 def _read_mvtec_ad(
@@ -109,8 +124,7 @@ def _read_mvtec_ad(
         return None
     if only_good:
         classes.setdefault("good", []).append(train[0])
-    images = {name: [path for place in places for path in list_images(place)] for name, places in classes.items()}
-    return {name: _with_masks(found, [folder / "ground_truth" / name]) for name, found in images.items()}
+    return {name: [item for c in places for item in _with_masks(c, [folder / "ground_truth" / name])] for name, places in classes.items()}
 
 # %% ../../nbs/data/02_layouts.ipynb #42facd21
 def _visa_labels(
@@ -134,7 +148,7 @@ def _read_visa(
     "VisA: Data/Images/{Normal,Anomaly}, Data/Masks/Anomaly, image_anno.csv."
     found, labels = {}, _visa_labels(folder / "image_anno.csv")
     for part in _subfolders(folder / "Data" / "Images"):
-        for path, mask in _with_masks(list_images(part), [folder / "Data" / "Masks" / part.name]):
+        for path, mask in _with_masks(part, [folder / "Data" / "Masks" / part.name]):
             found.setdefault(labels.get((part.name, path.name), part.name), []).append((path, mask))
     return found or None
 
@@ -198,8 +212,24 @@ def _read_class_folders(
     folder: Path,  # holds class folders
 ) -> dict | None:  # class name -> [(image, mask or None)]
     "A folder per class, the images directly inside."
-    found = {c.name: _with_masks(list_images(c), places) for c, places in _class_folders(folder)}
+    found = {c.name: _with_masks(c, places) for c, places in _class_folders(folder)}
     return found if any(found.values()) else None
+
+# %% ../../nbs/data/02_layouts.ipynb #dfd886f4
+def with_masks(
+    listing: Listing,
+    place: Path,  # of masks: in a folder of each class, in <class>_mask, or directly inside
+) -> Listing:
+    "A listing whose images without a mask have those of a folder."
+    stems = Counter(sample.path.stem.lower() for sample in listing.samples)
+    found = []
+    for label, name in enumerate(listing.classes):
+        find = _mask_finder([place / name, *(place / f"{name}_{end}" for end in _MASKS)])
+        flat = _mask_finder([place])
+        for sample in (sample for sample in listing.samples if sample.label == label):
+            mask = sample.mask or find(sample.path) or (flat(sample.path) if stems[sample.path.stem.lower()] == 1 else None)
+            found.append(replace(sample, mask=mask))
+    return replace(listing, samples=found)
 
 # %% ../../nbs/data/02_layouts.ipynb #9093d7e7
 _SPLIT = ("train", "test", "val", "valid", "validation")
@@ -277,6 +307,7 @@ def find_category(
     root: Path | str,  # a category's folder, a data set's root, or the folder above it
     category: str | None = None,  # such as cable; None takes the only one
     check_files: bool = True,  # open every image; False where only some of them will be used
+    masks_in: Path | str | None = None,  # a folder of masks, where they lie elsewhere
 ) -> Listing:  # its folder, layout, classes and samples
     "Find one category and its layout by looking. Raises InputError."
     root = Path(root)
@@ -296,7 +327,20 @@ def find_category(
     ]
     if check_files:
         check_images([sample.path for sample in samples])
-    return Listing(folder, layout, sorted(found), samples)
+    listing = Listing(folder, layout, sorted(found), samples)
+    if layout == "class folders":
+        for place in (place for place in _subfolders(folder) if place.name.lower() in _MASKS):
+            listing = with_masks(listing, place)
+    return listing if masks_in is None else _with_masks_elsewhere(listing, Path(masks_in))
+
+
+def _with_masks_elsewhere(listing, place):
+    if not place.is_dir():
+        raise InputError(f"{place}: no such folder of masks")
+    found = with_masks(listing, place)
+    if not any(sample.mask for sample in found.samples):
+        raise InputError(f"{place} has no mask of the images in {listing.folder}: name masks as their images, in a folder of each class")
+    return found
 
 
 def _role(part, layout, class_name):
@@ -324,9 +368,9 @@ def _listing_of(source, category=None):
     folder = Path(source)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found = {sub.name: images for sub, _ in _class_folders(folder) if (images := list_images(sub))}
+    found = {name: items for name, items in (_read_class_folders(folder) or {}).items() if items}
     check_names(found, folder)
-    samples = [Sample(path, label, None) for label, images in enumerate(found.values()) for path in images]
+    samples = [Sample(path, label, mask) for label, items in enumerate(found.values()) for path, mask in items]
     return Listing(folder, "class folders", list(found), samples) if found else find_category(folder, category)
 
 # %% ../../nbs/data/02_layouts.ipynb #f6f4419e

@@ -105,7 +105,9 @@ class DataOptions:
 
     data: str = ""  # folder of the data set
     category: str | None = None  # product, where the folder holds several
-    per_class: int | None = 10  # images per class, the first by name; none = all
+    masks: str | None = None  # folder of masks, in a folder of each class, where they do not lie with the photographs
+    per_class: int | None = 10  # images per class; none = all
+    choose: Literal["variety", "name", "earlier"] = "variety"  # which: unlike each other, the first by name, or as before, test images too
     size: int | None = None  # pixels; none = what the base was trained at
     fit: Literal["pad", "stretch", "crop"] = "pad"  # how an image becomes a square: pad, stretch or crop
     flip: bool = True  # half of the images are flipped, left for right
@@ -225,7 +227,7 @@ class TrainConfig(SavingOptions, WatchingOptions, ScheduleOptions, ModelOptions,
     ) -> "TrainConfig":
         "Read what `save` has written, in this version or an earlier one."
         try:
-            found = cls(**current_names(parse_json(read_text(path), path)))
+            found = cls(**{"choose": "earlier", **current_names(parse_json(read_text(path), path))})  # without it: of an earlier version
             _require(found, "data", lambda data: isinstance(data, str), "the folder of a data set")
             return found
         except InputError:
@@ -316,6 +318,7 @@ def note_data_places(
     if not config.data:
         return config
     place = Path(config.data).expanduser().resolve()
+    config = replace(config, masks=config.masks and str(Path(config.masks).expanduser().resolve()))
     with suppress(ValueError):  # another drive
         return replace(config, data_places=[str(place), os.path.relpath(place, Path(run).resolve())])
     return replace(config, data_places=[str(place)])
@@ -342,7 +345,7 @@ def find_data(
 
 # %% ../../nbs/training/00_config.ipynb #50a224e3
 _OBSERVING = (
-    "data sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "
+    "data masks choose sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "
     "guidance_scale guidance_interval solver memory checkpointing_steps checkpoints_total_limit backup backup_every tracker recipe "
     "data_places"
 ).split()

@@ -11,7 +11,7 @@ import errno
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -265,6 +265,42 @@ def list_images(
         rows = [(dataset.classes[s.label], Path(s.path).name, file_sha256(s.path)) for s in dataset.samples if s.image is None]
         write_atomically(Path(run) / "images.json", json.dumps(rows, indent=1))
 
+
+def _read_list(path):
+    try:
+        return [(str(name), str(file), str(digest)) for name, file, digest in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a list of a run's images ({error}); train again, or leave --run out") from None
+
+# %% ../../nbs/training/06_run_folder.ipynb #9d23002e
+def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
+    "The configuration with the way to choose images that a run was begun with, here or in its backup."
+    for place in filter(None, (run, config.backup)):
+        with contextlib.suppress(OSError, InputError):  # what is wrong with it is said where it is opened
+            begun = TrainConfig.load(Path(place) / "config.json").choose
+            if begun != config.choose:
+                log.info("%s was begun with --choose %s and goes on with its images", run, begun)
+            return replace(config, choose=begun)
+    return config
+
+
+def open_photographs(
+    config: TrainConfig,
+    run: Path,  # the run folder; it need not be there
+    data: Path | None = None,  # where the photographs are; None = where the run says
+    **options,  # of the data set: size, fit
+) -> DefectSpectrumDataset:
+    "What a run learns from. Raises InputError."
+    places = [Path(place) / "images.json" for place in filter(None, (run, config.backup))]
+    chosen = next(filter(None, map(_read_list, places)), None)
+    how = dict(per_class=config.per_class, choose=config.choose, masks_in=config.masks, chosen=chosen)
+    dataset = DefectSpectrumDataset(data or find_data(config, run), category=config.category, **how, **options)
+    if not len(dataset):
+        raise InputError(f"{dataset.folder} has none of the images that {run} was begun with; take another folder, or put them back")
+    return dataset
+
 # %% ../../nbs/training/06_run_folder.ipynb #7aaaeb6c
 @dataclass
 class TrainedImages:
@@ -294,15 +330,6 @@ def trained_images(run: Path) -> TrainedImages:
 def _photographs_of(config, run):
     "Digest, path and class name of those that are there."
     with contextlib.suppress(InputError):  # another place, or another data set by now
-        dataset = DefectSpectrumDataset(find_data(config, run), category=config.category, per_class=config.per_class)
+        dataset = open_photographs(config, run)
         return [(file_sha256(s.path), s.path, dataset.classes[s.label]) for s in dataset.samples]
     return []
-
-
-def _read_list(path):
-    try:
-        return [(str(name), str(file), str(digest)) for name, file, digest in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a list of a run's images ({error}); train again, or leave --run out") from None

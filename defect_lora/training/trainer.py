@@ -17,7 +17,6 @@ import torch
 from diffusers import UNet2DConditionModel
 from tqdm.auto import tqdm
 
-from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError, RunError, check_names
 from defect_lora.data.layouts import is_good
 from defect_lora.model.base import SOLVERS, load_base, make_scheduler
@@ -30,7 +29,7 @@ from defect_lora.training.latents import Batch, LatentDataset, derive_seed, diff
 from defect_lora.training.memory import Cost, Microbatches, any_process, is_out_of_memory, make_accelerator, measure, sum_gradients
 from defect_lora.training.metrics import best_of, best_words, validations
 from defect_lora.training.optimization import LossGuard, UnstableStep, Updates
-from defect_lora.training.run_folder import RunFolder, list_images
+from defect_lora.training.run_folder import RunFolder, as_begun, list_images, open_photographs
 from defect_lora.training.validation import Validator
 
 log = logging.getLogger(__name__)
@@ -80,12 +79,13 @@ class Trainer:
         dataset=None,  # None = DefectSpectrumDataset of config.data; else any torch data set that LatentDataset takes
         model: ClassConditionedUNet | UNet2DConditionModel | None = None,  # None = config.base's UNet with adapters as config has them
     ):
+        config = config if dataset is not None else as_begun(config, Path(out))
         self.config, self.base = config, _open_base(config)
         self.accelerator = make_accelerator(config.mixed_precision, config.tracker, Path(out), config.memory)
         self.folder = RunFolder(out, config, self.accelerator)
         self.size = config.size or self.base.size
         check_size(self.size, size_multiple(self.base.unet, self.base.vae))
-        dataset = _open_dataset(config, self.size) if dataset is None else dataset
+        dataset = _open_dataset(config, self.size, Path(out)) if dataset is None else dataset
         _check_dataset(dataset, config, begun=list_checkpoints(self.folder.checkpoints))
         self.data = LatentDataset(dataset, self.base, config, self.accelerator.device, self.accelerator.is_main_process)
         self.plan = Plan(config, len(self.data))
@@ -338,10 +338,10 @@ def _largest_phase(model, now, phases):
     return max(phases[phases.index(now) :], key=trained)
 
 
-def _open_dataset(config, size):
+def _open_dataset(config, size, out):
     if not config.data:
         raise InputError("no data set was named: data is the folder with the images (or pass a dataset)")
-    return DefectSpectrumDataset(config.data, category=config.category, per_class=config.per_class, size=size, fit=config.fit)
+    return open_photographs(config, out, Path(config.data), size=size, fit=config.fit)
 
 
 def _check_dataset(dataset, config, begun):
