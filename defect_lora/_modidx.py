@@ -2043,6 +2043,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                'defect_lora/training/validation.py'),
                                                  'defect_lora.training.validation.Validator._record': ( 'training/validation.html#validator._record',
                                                                                                         'defect_lora/training/validation.py'),
+                                                 'defect_lora.training.validation.Validator._show_progress': ( 'training/validation.html#validator._show_progress',
+                                                                                                               'defect_lora/training/validation.py'),
                                                  'defect_lora.training.validation.Validator.evaluate': ( 'training/validation.html#validator.evaluate',
                                                                                                          'defect_lora/training/validation.py'),
                                                  'defect_lora.training.validation.Validator.generate': ( 'training/validation.html#validator.generate',

@@ -309,17 +309,18 @@ def _page(report, pictures):
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Report</title><style>{_STYLE}</style>{body}</html>\n'
 
 
-def _picture_sections(report, sheet, curves):
+def _picture_sections(report, sheet, run):
     near = "Nearest real images (1.00: as near as one in twenty real images is to another)"
     pictures = {"Class accuracy": _accuracy_chart(report), "Real above generated": sheet, near: _neighbour_sheet(report)}
-    pictures |= {"The training run": open_image(curves)} if curves and Path(curves).exists() else {}
+    of_run = {"What training taught": "progress.png", "The training run": "curves.png"} if run else {}
+    pictures |= {title: open_image(Path(run) / name) for title, name in of_run.items() if (Path(run) / name).exists()}
     return [Section(title, pictures={title: picture}) for title, picture in pictures.items()]
 
 # %% ../../nbs/evaluation/05_report.ipynb #d817fe51
 def write_report(
     report: Report,
     out: Path,  # folder for report.json, report.md, report.html and contact_sheet.png
-    curves: Path | None = None,  # a run's curves.png, shown in the page
+    run: Path | None = None,  # a run folder, whose samples and curves are shown in the page
 ) -> Path:  # the folder
     "Write the report for programs, for people, and for looking at."
     out, sheet, buffer = Path(out), contact_sheet(report), io.BytesIO()
@@ -328,7 +329,7 @@ def write_report(
     write_atomically(out / "contact_sheet.png", buffer.getvalue())
     write_atomically(out / "report.json", json.dumps(report.to_dict(), indent=2, allow_nan=False))
     write_atomically(out / "report.md", _markdown(report))
-    write_atomically(out / "report.html", _page(report, _picture_sections(report, sheet, curves)))
+    write_atomically(out / "report.html", _page(report, _picture_sections(report, sheet, run)))
     return out
 
 # %% ../../nbs/evaluation/05_report.ipynb #f9e645f5

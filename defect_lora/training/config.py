@@ -291,8 +291,9 @@ def _tuned(base):
     if not _is_small(base):
         learning = dict(phases=[Phase("all adapters", 100, 1.5e-4, "all")], embedding_lr_scale=20.0)
         return common | learning | dict(sample_every=25, evaluate_every=50, patience=50, num_inference_steps=20, solver="dpmsolver++")
-    learning = dict(phases=[Phase("all adapters", 400, 2.5e-3, "all")], embedding_lr_scale=3.0, gradient_checkpointing=False)
-    return common | learning | dict(sample_every=100, evaluate_every=100, patience=0, num_inference_steps=25, guidance_scale=2.0)
+    learning = dict(phases=[Phase("all adapters", 200, 2.5e-3, "all")], embedding_lr_scale=3.0, dropout=0.0, gradient_checkpointing=False)
+    sampling = dict(init_latents="mean", num_inference_steps=25, guidance_scale=2.0)
+    return common | learning | sampling | dict(sample_every=50, evaluate_every=50, patience=0)
 
 
 RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base that returns the fields it changes

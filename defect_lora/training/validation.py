@@ -87,9 +87,21 @@ class Validator:
             if evaluates and "evaluation" not in done:
                 self._record(planned, "evaluation", lambda: self._judge(folder, count, planned, keep_best))
                 self._name_overfitting(planned)
+            self._show_progress()
             self.folder.draw_curves()
             self.folder.copy()
         self.accelerator.wait_for_everyone()
+
+    def _show_progress(self):
+        "What training has taught so far, a row for each grid: the first sample of each class, of the same seeds."
+        classes = self.data.classes
+        epochs = sorted(int(path.name.removeprefix("epoch_")) for path in self.folder.path.glob("epoch_*"))
+        rows = [[_sample_file(self.folder.path / f"epoch_{epoch}", label, 0) for label in range(len(classes))] for epoch in epochs]
+        names, rows = zip(*((f"epoch {epoch}", row) for epoch, row in zip(epochs, rows) if all(map(Path.exists, row))))
+        images, labels = [open_image(path) for row in rows for path in row], [*classes] + [""] * len(classes) * (len(rows) - 1)
+        picture = save_image(image_grid(images, len(classes), labels=labels, row_labels=names), self.folder.path / "progress.png")
+        if len(rows) == 1:
+            log.info("the first samples: %s, which gets a row for each later grid", picture)
 
     def _record(self, planned, kind, work):
         start = time.perf_counter()

@@ -94,6 +94,13 @@ def perceptual(features, r, x):
     return sum((unit(p.float()) - unit(q.float())).square().sum(1).mean() for p, q in pairs)
 
 
+def spectra(x, side=16):
+    "Log power of overlapping windows: what a texture is like, wherever its grains lie."
+    windows = x.float().unfold(2, side, side // 2).unfold(3, side, side // 2)
+    fade = torch.hann_window(side, device=x.device)
+    return torch.log(torch.fft.rfft2(windows * fade[:, None] * fade).abs().square() + 0.03)
+
+
 def hinge(real, fake):
     return sum(F.relu(1 - p.float()).mean() + F.relu(1 + q.float()).mean() for p, q in zip(real, fake))
 
@@ -180,7 +187,8 @@ class Leg:
     def _likeness(self, r, x, shifted_r, shifted_x):
         with half_precision(self.a):
             far = perceptual(self.features, shifted_r, shifted_x)
-        return pixel_loss(r, x) + self.a.perception * far
+        texture = (spectra(shifted_r) - spectra(shifted_x)).abs().mean() if self.a.spectrum else 0
+        return pixel_loss(r, x) + self.a.perception * far + self.a.spectrum * texture
 
     def _fooling(self, r, x, z):
         with half_precision(self.a):
@@ -276,7 +284,7 @@ class Leg:
 
 # %%
 def main():
-    losses = dict(adversary=0.55, share=0.15, criticrate=2e-4, criticwarm=200, kl=1e-3, perception=0.3, noise=0.25)
+    losses = dict(adversary=0.55, share=0.15, criticrate=2e-4, criticwarm=200, kl=1e-3, perception=0.3, spectrum=0.0, noise=0.25)
     a = leg_arguments(batch=96, rate=2e-3, capacity=250_000, least=8000, frozen=0, crop=0, held=400, saveevery=60.0, **losses)
     pool, leg = Pool(a.shards, a.device, a.capacity, a.least), Leg(a)
     held = channels_last(held_out(a.shards, a.device)[0][: a.held])

@@ -1,4 +1,4 @@
-"The study of a wider base: its scenes, its legs on a few steps, and the weights beside it."
+"How the tiny base is pre-trained: its scenes, its legs on a few steps, and the weights that they go on with."
 
 import sys
 from importlib import import_module
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from defect_lora.evaluation.features import load_tiny_features
 from defect_lora.model.base import decode_latents, encode_latents, load_base
 
-STUDY = Path(__file__).parents[1] / "nbs" / "studies" / "wider_base"
+STUDY = Path(__file__).parents[1] / "nbs" / "studies" / "tiny_base"
 MEANS = {0: 113.7, 1: 94.7, 2: 113.1, 3: 106.7, 4: 39.9, 5: 112.3}
 
 
@@ -85,8 +85,8 @@ def test_the_legs_write_a_base_and_go_on_from_it(leg, shards, tmp_path):
     assert 0 < max(moved) < 0.1  # one step on, not begun anew
 
 
-def test_the_committed_weights_are_a_base(study):
-    world, base = study("world"), load_base(STUDY / "weights")
+def test_the_shipped_base_is_of_this_world(study):
+    world, base = study("world"), load_base("tiny")
     assert load_file(STUDY / "weights" / "vocabulary.safetensors")["weight"].shape == (len(world.WORDS), 768)
     assert load_tiny_features(STUDY / "weights" / "features").dim == 256
     study("vae_leg").Critic().load_state_dict(load_file(STUDY / "weights" / "critic.safetensors"))
