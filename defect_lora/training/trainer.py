@@ -239,10 +239,7 @@ class Trainer:
             self.save()
         self.validate(planned)
 
-    def validate(
-        self,
-        planned: PlannedStep,  # that has been taken
-    ) -> None:
+    def validate(self, planned: PlannedStep) -> None:  # a step that has been taken
         "Samples, held-out loss and evaluation, where the plan asks for them after this step and they are not there yet."
         self.validator.validate(planned, self._keep_best)
 
