@@ -219,10 +219,10 @@ def grey_levels(
     red, green, blue = image.split()
     return sum(map(bool, red.histogram())) if red.tobytes() == green.tobytes() == blue.tobytes() else 256
 
-
+# %% ../../nbs/data/01_images.ipynb #31f9975f
 FEW_LEVELS = 8  # at most as many has what looks like a mask
 
-
+# %% ../../nbs/data/01_images.ipynb #851191fd
 def looks_like_mask(
     path: Path,  # an image file; one that cannot be read is none
 ) -> bool:

@@ -285,7 +285,7 @@ def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
             return replace(config, choose=begun)
     return config
 
-
+# %% ../../nbs/training/06_run_folder.ipynb #c791a348
 def open_photographs(
     config: TrainConfig,
     run: Path,  # the run folder; it need not be there
