@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cli import main
-from defect_lora.data.cables import render_cable
+from defect_lora.cli import _trained_with, main
+from defect_lora.data.cables import render_cable, write_cables
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import file_sha256
 from defect_lora.evaluation.curation import screen_images
@@ -142,6 +142,16 @@ def test_usefulness_knows_what_the_run_was_trained_on(tmp_path, capsys):
     assert evaluate(real, fake, tmp_path / "out", "--usefulness", "5", "--run", str(run)) == 0
     notes = json.loads((tmp_path / "out" / "report.json").read_text())["usefulness"]["notes"]
     assert any("None of the test images" in note for note in notes)
+
+
+def test_a_report_says_that_the_tiny_base_stands_in(tmp_path):
+    "Of photographs, and not of rendered cables."
+    run, said = tmp_path / "run", []
+    (run / "model").mkdir(parents=True)
+    for data in (render(tmp_path / "real", 2), write_cables(tmp_path / "cables", per_class=1, size=64)):
+        TrainConfig.from_recipe(base="tiny", data=str(data)).save(run / "config.json")
+        said.append(_trained_with(run)[1])
+    assert "The base tiny is a stand-in" in said[0][0] and said[1] == []
 
 
 def test_usefulness_finds_copied_test_images_without_the_run(tmp_path, capsys):
