@@ -349,19 +349,8 @@ def _role(part, layout, class_name):
         return "train" if part == "train" else "test"
     return None
 
-# %% ../../nbs/data/02_layouts.ipynb #dcd7f304
-def labelled_images(
-    source,  # a folder, or what has samples and classes: a DefectSpectrumDataset
-    category: str | None = None,  # which product, where a folder holds several
-) -> tuple:  # paths, class names
-    "Every image of a folder with the name of its class. Raises InputError."
-    listing = _listing_of(source, category)
-    if any(s.image for s in listing.samples):
-        raise InputError("photographs in memory have no files to compare or export; save them in a folder of their class first")
-    return [s.path for s in listing.samples], [listing.classes[s.label] for s in listing.samples]
-
-
-def _listing_of(source, category=None):
+# %% ../../nbs/data/02_layouts.ipynb #93e88303
+def listing_of(source, category=None):
     "What has samples as it is; a folder as it is read, where a class folder may be empty."
     if hasattr(source, "samples"):
         return source
@@ -372,6 +361,17 @@ def _listing_of(source, category=None):
     check_names(found, folder)
     samples = [Sample(path, label, mask) for label, items in enumerate(found.values()) for path, mask in items]
     return Listing(folder, "class folders", list(found), samples) if found else find_category(folder, category)
+
+# %% ../../nbs/data/02_layouts.ipynb #dcd7f304
+def labelled_images(
+    source,  # a folder, or what has samples and classes: a DefectSpectrumDataset
+    category: str | None = None,  # which product, where a folder holds several
+) -> tuple:  # paths, class names
+    "Every image of a folder with the name of its class. Raises InputError."
+    listing = listing_of(source, category)
+    if any(s.image for s in listing.samples):
+        raise InputError("photographs in memory have no files to compare or export; save them in a folder of their class first")
+    return [s.path for s in listing.samples], [listing.classes[s.label] for s in listing.samples]
 
 # %% ../../nbs/data/02_layouts.ipynb #f6f4419e
 MASK_KEYS = ("mask", "region", "rgb_mask")  # of a pair's row: the label, where paint was allowed, the label in colour
@@ -497,7 +497,7 @@ def find_good_parts(
         raise InputError(f"{source}: no such folder of good parts")
     if not hasattr(source, "samples") and (flat := list_images(source)):
         return [] if for_testing else flat  # a folder of nothing but good parts
-    listing = _listing_of(source)
+    listing = listing_of(source)
     samples = [*listing.samples, *(sample for sample in getattr(listing, "rest", ()) if sample.role)]
     good = [sample for sample in samples if is_good(listing.classes[sample.label])]
     if not good:

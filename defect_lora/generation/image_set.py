@@ -164,7 +164,7 @@ def _add_member(tar, name, data):
     tar.addfile(member, BytesIO(data))
 
 # %% ../../nbs/generation/00_image_set.ipynb #3db53f12
-_MEASURED = ("painted", "tries", "fit", "changed")  # of a pair: known when it is made
+_MEASURED = ("painted", "tries", "fit", "changed", "on_part")  # of a pair: known when it is made
 
 
 def _is_made(

@@ -348,7 +348,8 @@ class _PairPainter:
             for row, pair in pairs:
                 if pair.visible:
                     image = _as_its_file(pair.image, self.good[row["good_sha256"]])
-                    yield row | dict(tries=attempt + 1) | pair.measures(), image, pair.mask, pair.region
+                    on_part = self.places.on_part(image, pair.mask)
+                    yield row | dict(tries=attempt + 1, on_part=on_part) | pair.measures(), image, pair.mask, pair.region
 
     def _paint(self, rows, attempt):
         if not rows:

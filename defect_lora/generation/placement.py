@@ -273,6 +273,14 @@ class Places:
         mask = dilate_mask(warp_mask(example, affine, image.size))
         return _keep_on_part(mask, part, image.size) if example.on_part > 0.9 and mask.any() else mask
 
+    def on_part(
+        self,
+        image: Image.Image,  # of a part
+        mask: np.ndarray,  # (height, width) bool
+    ) -> float:  # 0 to 1
+        "The share of a mask that lies on the part."
+        return round(_position_on_part(mask, self.finder(image.convert("RGB"), mask))[0], 4)
+
     def digest(self, class_name: str) -> str:  # 16 hexadecimal digits
         "What a class's places follow from, beside the photograph and chance."
         digest = hashlib.blake2b(digest_size=8)
