@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from io import StringIO
@@ -85,6 +85,20 @@ def _input_folders(**folders):
     for name, folder in folders.items():
         if folder and not Path(folder).is_dir():
             raise InputError(f"no folder at {folder}; {_flag(name)} is a folder")
+
+
+def _check_layout(folder, category):  # Listing
+    "A folder of images can be read, as far as names tell."
+    from defect_lora.data.layouts import find_category
+
+    return find_category(folder, category, check_files=False)
+
+
+def _check_base(name):
+    "A base is one of the known, a folder, or on the Hub; what it holds is seen when it is loaded."
+    known = name in ("tiny", "sd15") or Path(name).expanduser().is_dir()
+    if not known and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(name), re.ASCII):
+        raise InputError(f"unknown base {name!r}: use tiny, sd15, an existing folder in diffusers' layout, or a Hub id such as owner/name")
 
 
 def _output_folder(out):
@@ -165,6 +179,8 @@ class Train:
         "Train, or go on."
         config = self.config()
         _input_folders(data=self.data.data)
+        _check_layout(self.data.data, self.data.category)
+        _check_base(self.model.base)
         _output_folder(self.out)
         _load_libraries()
         from defect_lora.training.trainer import Trainer, plan_lines, result_lines
@@ -276,13 +292,37 @@ class Generate:
         _output_folder(self.out)
         if (Path(self.out) / "config.json").exists():
             raise InputError(f"{self.out} is a run or a model; choose another folder for --out")
+        _check_model(self.run)
         _check_pairs(self.pairs)
         _require(not self.pairs.pairs or self.shard_size is None, "--shard-size", self.shard_size, "left out: pairs are loose files")
+        if self.pairs.pairs:
+            _check_real_masks(self.run, self.pairs)
+
+
+def _check_model(run):
+    "What is on this disk is a model, or a run that holds one."
+    weights = "pytorch_lora_weights.safetensors"
+    if Path(run).exists() and not any((place / weights).is_file() for place in (Path(run), Path(run, "model"))):
+        raise InputError(f"{run}: no trained model there (neither it nor its model/ holds {weights} and config.json)")
+
+
+def _check_real_masks(run, pairs):
+    "Where defects lie is known."
+    folder, category = pairs.real, pairs.category
+    if not folder and (Path(run) / "model").is_dir():
+        trained = TrainConfig.load(Path(run) / "config.json")
+        with suppress(InputError):  # is said with the remedy
+            folder, category = find_data(trained, run), trained.category
+    if folder and not any(sample.mask for sample in _check_layout(folder, category).samples):
+        raise InputError(
+            f"{folder}: no masks beside the photographs; give real images with masks as --real, in the layout of DS-MVTec, MVTec AD or VisA"
+        )
 
 
 def _check_pairs(pairs):
     for name, value in vars(pairs).items():
         _require(pairs.pairs or not value, _flag(name), value, "left out: only --pairs has one")
+    _input_folders(good=pairs.good, real=pairs.real)
     without_real = pairs.pairs and pairs.category and not pairs.real
     _require(not without_real, "--category", pairs.category, "left out: without --real, the run says which product it was trained on")
 
@@ -347,6 +387,7 @@ class Evaluate:
     features: Literal["auto", "tiny", "inception", "clip", "dinov2"] = "auto"  # network whose features are compared; auto follows the base
     usefulness: int | None = None  # also train an inspection model on so many real images of each class, with and without generated ones
     segmenter: bool = False  # with --usefulness, also train a segmenter, where all have masks: nine trainings, half an hour on two cores
+    trainings: int = 3  # of each arm of --usefulness and --segmenter; 1 is a short look, which chance may have made
     curate: bool = False  # move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, first
     run: str | None = (
         None  # the run folder: copies of what it was trained on are found, --usefulness tests on none of it; samples, curves shown
@@ -357,12 +398,12 @@ class Evaluate:
         self._check()
         _load_libraries()
         from defect_lora.evaluation.curation import curate_folder
-        from defect_lora.evaluation.report import report_lines, write_report
+        from defect_lora.evaluation.report import report_lines
 
         split = self._split()
         known = self.real if split is None else split.few  # what curation may look at
         moved = curate_folder(known, self.fake, self.features, self.category, progress=True) if self.curate else []
-        write_report(_report(self, split), self.out, self.run)
+        _write_reports(self, split)
         return report_lines(self.out) + moved
 
     def _split(self):
@@ -382,8 +423,24 @@ class Evaluate:
             if folder and name != "run" and Path(folder).resolve() in Path(self.out).resolve().parents:
                 raise InputError(f"--out lies inside --{name}, {folder}, whose images it would join; the report needs a folder elsewhere")
         _at_least(1, usefulness=self.usefulness)
+        _at_least(1, trainings=self.trainings)
         _require(not self.segmenter or self.usefulness is not None, "--segmenter", "given", "given together with --usefulness N")
         _output_folder(self.out)
+        _check_layout(self.real, self.category)
+        if self.segmenter:
+            _check_segmenter(self.real, self.fake, self.category)
+
+
+def _check_segmenter(*folders):
+    "All defects have masks."
+    from defect_lora.data.layouts import check_masks, find_category
+
+    *folders, category = folders
+    for folder in folders:
+        found = find_category(folder, category, check_files=False)
+        check_masks(found.samples, found.classes)
+        if not any(sample.mask for sample in found.samples):
+            raise InputError(f"{folder}: no masks; --segmenter needs images with masks (layouts DS-MVTec, MVTec AD, VisA)")
 
 
 def _trained_with(run):
@@ -403,27 +460,42 @@ def _trained_with(run):
         return dict(fit=trained.fit), [*stand_in_lines(trained.base, []), unread]
 
 
-def _report(args, split):
+def _write_reports(args, split):
+    "Write the report, and again with each part that takes long: what is done stays."
     from defect_lora import Evaluator
-    from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness
+    from defect_lora.evaluation.painted import crop_pairs
+    from defect_lora.evaluation.report import write_report
 
     trained, notes = _trained_with(args.run)
-    evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True, **trained)
-    evaluator.notes += notes
+    crops, said = crop_pairs(args.real, args.fake, args.category, trained.get("trained_on"))
+    if crops:
+        evaluator = Evaluator(crops.real, crops.fake, args.features, progress=True, trained_on=crops.trained_on)
+        evaluator.names = dict(real=args.real, fake=args.fake)
+    else:
+        evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True, **trained)
+    evaluator.notes += [*notes, *said]
     report = evaluator.report()
-    if split is not None:
-        gain = measure_usefulness(
-            split.few, split.test, args.fake, FeatureClassifier(evaluator.features, seen=evaluator.pixels.view), progress=True
-        )
-        gain.notes += split.notes
-        report.sections.append(gain.section())
-    if args.segmenter:
-        from defect_lora.usefulness.segmentation import measure_localization
+    report.sections += [crops.section] if crops else []
+    write_report(report, args.out, args.run)
+    for section in _long_sections(args, split, evaluator):
+        report.sections.append(section)
+        write_report(report, args.out, args.run)
 
-        gain = measure_localization(split.few, split.test, args.fake, progress=True)
+
+def _long_sections(args, split, evaluator):
+    from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness
+    from defect_lora.usefulness.segmentation import measure_localization
+
+    if split is None:
+        return
+    how = dict(seeds=tuple(range(args.trainings)), progress=True)
+    gain = measure_usefulness(split.few, split.test, args.fake, FeatureClassifier(evaluator.features, seen=evaluator.pixels.view), **how)
+    gain.notes += split.notes
+    yield gain.section()
+    if args.segmenter:
+        gain = measure_localization(split.few, split.test, args.fake, **how)
         gain.notes += split.notes
-        report.sections.append(gain.section("Does a segmenter gain?", "localization"))
-    return report
+        yield gain.section("Does a segmenter gain?", "localization")
 
 # %% ../nbs/cli.ipynb #f8c93d9d
 @dataclass
