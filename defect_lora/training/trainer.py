@@ -79,8 +79,7 @@ class Trainer:
         dataset=None,  # None = DefectSpectrumDataset of config.data; else any torch data set that LatentDataset takes
         model: ClassConditionedUNet | UNet2DConditionModel | None = None,  # None = config.base's UNet with adapters as config has them
     ):
-        config = config if dataset is not None else as_begun(config, Path(out))
-        self.config, self.base = config, _open_base(config)
+        self.config, self.base = (config := as_begun(config, Path(out))), _open_base(config)
         self.accelerator = make_accelerator(config.mixed_precision, config.tracker, Path(out), config.memory)
         self.folder = RunFolder(out, config, self.accelerator)
         self.size = config.size or self.base.size
@@ -343,11 +342,6 @@ def _open_dataset(config, size, out):
 
 def _check_dataset(dataset, config, begun):
     check_names(dataset.classes, config.data or "the data set")
-    if len(dataset.classes) < 2:
-        raise InputError(
-            f"{config.data or 'the data set'} has one class only ({', '.join(dataset.classes)}); "
-            "a class can be told apart from two classes on"
-        )
     if not begun:
         _check_masks(dataset, config)
 
