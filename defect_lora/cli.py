@@ -19,7 +19,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args
 
-from .data.files import InputError, RunError
+from .data.files import InputError, RunError, file_sha256
 from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
 from .training.config import WatchingOptions, find_data, format_phases, parse_phases, stand_in_lines
 
@@ -101,6 +101,15 @@ def _check_base(name):
         raise InputError(f"unknown base {name!r}: use tiny, sd15, an existing folder in diffusers' layout, or a Hub id such as owner/name")
 
 
+def _outside(out, **folders):
+    "What is written does not join what is read."
+    for name, folder in folders.items():
+        if folder and Path(folder).resolve() == Path(out).resolve():
+            raise InputError(f"--out and {_flag(name)} are the same folder, {folder}; choose another one for --out")
+        if folder and Path(folder).resolve() in Path(out).resolve().parents:
+            raise InputError(f"--out lies inside {_flag(name)}, {folder}, whose images it would join; choose a folder elsewhere")
+
+
 def _output_folder(out):
     "A folder can be written here."
     for path in (Path(out), *Path(out).parents):
@@ -151,6 +160,7 @@ class Train:
     saving: SavingOptions
     recipe: Literal[tuple(RECIPES)] = "tuned"  # the defaults to start from; other bases have others, which --help --base tiny shows
     epochs: int | None = None  # scale the recipe's phases to this many epochs in all
+    dry_run: bool = False  # only say what would be learned from, and what is odd about it
 
     @classmethod
     def preset(
@@ -178,17 +188,28 @@ class Train:
     def __call__(self) -> list:  # lines to print
         "Train, or go on."
         config = self.config()
-        _input_folders(data=self.data.data)
+        _input_folders(data=self.data.data, masks=self.data.masks)
+        _outside(self.out, data=self.data.data, masks=self.data.masks)
         _check_layout(self.data.data, self.data.category)
         _check_base(self.model.base)
         _output_folder(self.out)
         _load_libraries()
+        from defect_lora.data.overview import overview
+
+        if self.dry_run:
+            return overview(_would_learn(config, self.out))
         from defect_lora.training.trainer import Trainer, plan_lines, result_lines
 
         trainer = Trainer(config, self.out)
-        _say("\n".join([*plan_lines(trainer), trainer.preflight()]))
+        _say("\n".join([*overview(trainer.data.dataset, short=True), *plan_lines(trainer), trainer.preflight()]))
         trainer.fit()
         return result_lines(trainer) if _is_main() else []
+
+
+def _would_learn(config, out):
+    from defect_lora.training.run_folder import as_begun, open_photographs
+
+    return open_photographs(as_begun(config, Path(out)), Path(out), Path(config.data))
 
 
 def _part(config, kind):
@@ -293,6 +314,7 @@ class Generate:
         if (Path(self.out) / "config.json").exists():
             raise InputError(f"{self.out} is a run or a model; choose another folder for --out")
         _check_model(self.run)
+        _outside(self.out, good=self.pairs.good, real=self.pairs.real, data=_learned_from(self.run))
         _check_pairs(self.pairs)
         _require(not self.pairs.pairs or self.shard_size is None, "--shard-size", self.shard_size, "left out: pairs are loose files")
         if self.pairs.pairs:
@@ -317,6 +339,13 @@ def _check_real_masks(run, pairs):
         raise InputError(
             f"{folder}: no masks beside the photographs; give real images with masks as --real, in the layout of DS-MVTec, MVTec AD or VisA"
         )
+
+
+def _learned_from(run):
+    "The folder of the photographs that a run was trained on, if it is known and there."
+    with suppress(InputError):
+        config = TrainConfig.load(Path(run) / "config.json")
+        return find_data(config, run)
 
 
 def _check_pairs(pairs):
@@ -403,8 +432,8 @@ class Evaluate:
         split = self._split()
         known = self.real if split is None else split.few  # what curation may look at
         moved = curate_folder(known, self.fake, self.features, self.category, progress=True) if self.curate else []
-        _write_reports(self, split)
-        return report_lines(self.out) + moved
+        report = _write_reports(self, split)
+        return report_lines(self.out) + [note for note in report.notes if "had been trained on" in note] + moved
 
     def _split(self):
         "The real images that may be known, if an inspection model is asked for, and those it is tested on."
@@ -416,12 +445,9 @@ class Evaluate:
 
     def _check(self):
         _input_folders(real=self.real, fake=self.fake, run=self.run)
-        for name in ("real", "fake", "run"):
-            folder = getattr(self, name)
-            if folder and Path(folder).resolve() == Path(self.out).resolve():
-                raise InputError(f"--out and --{name} are the same folder, {folder}; the report needs one of its own")
-            if folder and name != "run" and Path(folder).resolve() in Path(self.out).resolve().parents:
-                raise InputError(f"--out lies inside --{name}, {folder}, whose images it would join; the report needs a folder elsewhere")
+        _outside(self.out, real=self.real, fake=self.fake)
+        if self.run and Path(self.run).resolve() == Path(self.out).resolve():
+            raise InputError(f"--out and --run are the same folder, {self.run}; the report needs one of its own")
         _at_least(1, usefulness=self.usefulness)
         _at_least(1, trainings=self.trainings)
         _require(not self.segmenter or self.usefulness is not None, "--segmenter", "given", "given together with --usefulness N")
@@ -460,6 +486,30 @@ def _trained_with(run):
         return dict(fit=trained.fit), [*stand_in_lines(trained.base, []), unread]
 
 
+_ENOUGH = 5  # of each class
+
+
+def _not_trained_on(args):
+    "The real images to judge by, without those that the run was trained on where enough are left, and a line that says so."
+    from defect_lora import DefectSpectrumDataset
+    from defect_lora.training.run_folder import trained_images
+
+    digests = trained_images(args.run).digests if args.run else set()
+    if not digests:
+        return args.real, []
+    real = DefectSpectrumDataset(args.real, category=args.category, choose="earlier")  # all but what a layout trains on
+    others = [sample for sample in real.samples if file_sha256(sample.path) not in digests]
+    seen = len(real) - len(others)
+    if not seen:
+        return args.real, []
+    said = f"{seen} of {len(real)} real photographs had been trained on"
+    if min(sum(sample.label == label for sample in others) for label in range(len(real.classes))) < _ENOUGH:
+        few = f"fewer than {_ENOUGH} others of a class are left, so all are judged by: give photographs that the run has not seen as --real"
+        return args.real, [f"{said}; {few}."]
+    real.samples = others
+    return real, [f"{said}; judged by are the {len(others)} others."]
+
+
 def _write_reports(args, split):
     "Write the report, and again with each part that takes long: what is done stays."
     from defect_lora import Evaluator
@@ -467,19 +517,21 @@ def _write_reports(args, split):
     from defect_lora.evaluation.report import write_report
 
     trained, notes = _trained_with(args.run)
-    crops, said = crop_pairs(args.real, args.fake, args.category, trained.get("trained_on"))
+    real, seen = _not_trained_on(args)
+    crops, said = crop_pairs(real, args.fake, args.category, trained.get("trained_on"))
     if crops:
         evaluator = Evaluator(crops.real, crops.fake, args.features, progress=True, trained_on=crops.trained_on)
         evaluator.names = dict(real=args.real, fake=args.fake)
     else:
-        evaluator = Evaluator(args.real, args.fake, args.features, category=args.category, progress=True, **trained)
-    evaluator.notes += [*notes, *said]
+        evaluator = Evaluator(real, args.fake, args.features, category=args.category, progress=True, **trained)
+    evaluator.notes += [*seen, *notes, *said]
     report = evaluator.report()
     report.sections += [crops.section] if crops else []
     write_report(report, args.out, args.run)
     for section in _long_sections(args, split, evaluator):
         report.sections.append(section)
         write_report(report, args.out, args.run)
+    return report
 
 
 def _long_sections(args, split, evaluator):
@@ -511,6 +563,7 @@ class Export:
     def __call__(self) -> list:  # lines to print
         "Copy them."
         _input_folders(fake=self.fake, good=self.good)
+        _outside(self.out, fake=self.fake, good=self.good)
         _output_folder(self.out)
         _require(self.layout == "mvtec" or not self.category, "--category", self.category, "left out: only --layout mvtec has one")
         _require(self.layout == "mvtec" or not self.good, "--good", self.good, "left out: only --layout mvtec has train/good")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from defect_lora.cli import main
 from defect_lora.data.cables import render_cable
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
@@ -177,3 +178,51 @@ def test_a_run_of_an_earlier_version_keeps_the_first_by_name(exposures, mvtec, t
     assert old.choose == "earlier" and numbers(dataset.samples) == list(range(8))
     assert numbers(dataset.holdout().samples) == list(range(8, 24))
     assert good_of(DefectSpectrumDataset(mvtec, choose="earlier")) == ["test"] * 2
+
+
+SMALL = "--base tiny --size 64 --epochs 1 --per-class 2 --sample-every 0 --evaluate-every 0 --gradient-accumulation-steps 1".split()
+
+
+def test_a_dry_run_says_what_would_be_learned_from(mvtec, tmp_path, capsys):
+    assert main(["train", "--data", str(mvtec), "--out", str(tmp_path / "run"), "--dry-run", "--per-class", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "5 photographs" not in said and "7 photographs of 2 classes; 2 are learned from, chosen by variety" in said
+    assert "good parts: 5; 2 for testing are neither learned from nor painted into" in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train --data {} --base tiny", "export --fake {}", "evaluate --real {} --fake {}/../fake"])
+def test_what_is_written_does_not_join_what_is_read(command, mvtec, tmp_path, capsys):
+    photograph(tmp_path / "fake/good/0.png")
+    for out in (mvtec / "new" / "out", mvtec):
+        before = sorted(mvtec.rglob("*"))
+        assert main([*command.format(mvtec, mvtec).split(), "--out", str(out)]) == 2
+        assert "--out" in capsys.readouterr().err and sorted(mvtec.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def one_class(tmp_path_factory):
+    "A run on two of eight photographs of one defect."
+    folder = tmp_path_factory.mktemp("one")
+    for i in range(8):
+        photograph(folder / "data/dent" / f"{i}.png", "bent_wire", i, 64)
+        save_mask(folder / "data/masks" / f"{i}.png", number=i, size=64)
+        photograph(folder / "good" / f"{i}.png", number=i, size=64)
+    assert main(["train", "--data", str(folder / "data"), "--out", str(folder / "run"), *SMALL]) == 0
+    return folder
+
+
+def test_one_class_goes_the_whole_way(one_class, tmp_path, capsys):
+    generate = ["generate", "--run", str(one_class / "run"), "--num-inference-steps", "1"]
+    assert main([*generate, "--out", str(tmp_path / "set"), "--per-class", "6"]) == 0
+    assert main([*generate, "--out", str(tmp_path / "pairs"), "--pairs", "--good", str(one_class / "good"), "--per-class", "1"]) == 0
+    out, good = tmp_path / "mvtec", str(one_class / "good")
+    assert main(["export", "--fake", str(tmp_path / "pairs"), "--out", str(out), "--layout", "mvtec", "--good", good]) == 0
+    assert len(list((out / "product/test/dent").iterdir())) == len(list((out / "product/ground_truth/dent").iterdir())) == 1
+    assert main([*generate, "--out", str(one_class / "data/set"), "--per-class", "1"]) == 2  # in the folder of its photographs
+    capsys.readouterr()
+    judge = ["evaluate", "--real", str(one_class / "data"), "--fake", str(tmp_path / "set"), "--out", str(tmp_path / "report")]
+    assert main([*judge, "--features", "tiny", "--run", str(one_class / "run")]) == 0
+    assert json.loads((tmp_path / "report/report.json").read_text())["n_real"] == 6
+    said = capsys.readouterr().out
+    assert "there is one class only, so its accuracy cannot be measured" in said
+    assert "2 of 8 real photographs had been trained on; judged by are the 6 others." in said

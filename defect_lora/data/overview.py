@@ -75,7 +75,7 @@ def _missing_masks(dataset):
 
 
 def _few(dataset):
-    if few := [f"{name} {number}" for name, number in dataset.counts().items() if number < 3]:
+    if few := [f"{name} {len(picked + rest)}" for name, picked, rest in _of_classes(dataset) if len(picked + rest) < 3]:
         yield f"hardly enough to learn a class from: {', '.join(few)}"
     if all(sample.role == "test" for sample in dataset.samples if is_good(dataset.classes[sample.label])) and any(
         is_good(dataset.classes[sample.label]) for sample in dataset.samples

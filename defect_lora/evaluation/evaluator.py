@@ -67,8 +67,6 @@ def read_sets(
     unknown = sorted(set(fake_names) - set(classes))
     if not fake_paths:
         raise InputError(f"{fake}: no generated images found")
-    if len(classes) < 2:
-        raise InputError(f"{paths[0].parent}: real images of one class only ({', '.join(classes)}); two or more are needed")
     if unknown:
         raise InputError(
             f"{fake} has classes of which there are no real images: {', '.join(unknown)}; the real classes are {', '.join(classes)}"
@@ -306,7 +304,7 @@ def measure_faults(
     r, f = (slice(None) if label is None else labels == label for labels in (sets.real_labels, sets.fake_labels))
     labels = sets.real_labels[r], sets.fake_labels[f]
     measures = dict(
-        class_accuracy=measure_class_accuracy(predicted[f], labels[1], None if held_out is None else held_out[r], labels[0]),
+        class_accuracy=_measure_accuracy(sets, predicted, held_out, r, f),
         memorized=measure_memorized(extracted.neighbours, f),
         sharpness=_measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], seed=seed),
     )
@@ -315,6 +313,13 @@ def measure_faults(
         measures[name] = _measure_offset(*pair, *labels) if pair else not_measured()
     unlike = dict(unlike=_measure_unlike(extracted)) if label is None else {}
     return measures | unlike | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
+
+
+def _measure_accuracy(sets, predicted, held_out, r, f):
+    "Class accuracy; of one class alone, which nothing could be mistaken for, none."
+    if len(sets.classes) < 2:
+        return measure_class_accuracy(predicted[:0], sets.fake_labels[:0], None, sets.real_labels)
+    return measure_class_accuracy(predicted[f], sets.fake_labels[f], None if held_out is None else held_out[r], sets.real_labels[r])
 
 
 def _measure_variety(extracted, r, f, labels, seed):
@@ -494,6 +499,8 @@ def _misses_class(accuracy):
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #93a0abc4
 def _grade(accuracy, chance, told, faults, few=False):
+    if chance == 1 and told is not None and not few:  # one class: nothing to mistake it for
+        return min([_USABLE if told else "Good", *(fault.best for fault in faults)], key=GRADES.index)
     best, worst = accuracy["real_baseline"], min((fault.best for fault in faults), key=GRADES.index, default="Good")
     if best is None or best < 0.5 or few and not _misses_class(accuracy):  # copies, and what is far from real images, are seen all the same
         return worst if worst in (_NOT_USABLE, _WEAK) else "Cannot tell"
@@ -525,6 +532,9 @@ def judge(
     small, few = _too_few_in_all(per_class), _too_few_of_classes(per_class)
     grade = "Cannot tell" if small else _grade(accuracy, chance, _is_told(total["kid"]), faults, bool(few))
     why = _why_not(small or few, accuracy["real_baseline"]) if grade == "Cannot tell" else ""
+    if chance == 1:
+        said = f"{grade}{why}: there is one class only, so its accuracy cannot be measured; {_told(total['kid'])}."
+        return grade, " ".join([said, *(fault.said for fault in faults)])
     said = (
         f"{grade}{why}: {percent(accuracy['value'])} of the generated images are given their own class "
         f"(chance {percent(chance)}, unseen real images {percent(accuracy['real_baseline'])}), and {_told(total['kid'])}."
@@ -565,7 +575,9 @@ def _cautions(total, per_class, features):
     if min(n_real, n_fake) < 1000:
         small = "FID of so few images is mostly sample size: compare value at that size with real against real, never with a fixed target."
         notes.append(small)
-    if reached is None:
+    if len(per_class) == 1:
+        notes.append("There is one class only: whether an image shows it, and not another defect or none, was not measured.")
+    elif reached is None:
         notes.append("A class has one real image only, so the classifier could not be checked on unseen real images.")
     elif reached < 0.7:
         notes.append("The classifier often fails on real images too: read class accuracy relative to that, not to 100 %.")

@@ -33,7 +33,7 @@ class Split:
 # %% ../../nbs/usefulness/05_split.ipynb #96702c95
 def split_real(
     real: Path,  # folder of real images
-    per_class: int,  # how many of each class may be known, the first by name
+    per_class: int,  # how many of each class may be known: what the run was trained on, then the first by name
     fake: Path,  # folder of generated images
     run: Path | None = None,  # the run that generated them
     category: str | None = None,  # which product, where the folders hold several
@@ -41,10 +41,10 @@ def split_real(
     progress: bool = False,  # show progress bars
 ) -> Split:
     "Split real images into the few and the test. Raises InputError where nothing is left to test on, or something has seen it."
-    few = DefectSpectrumDataset(real, category=category, per_class=per_class)
+    few = _trained_first(DefectSpectrumDataset(real, category=category, per_class=per_class), run, per_class)
     split = Split(few, _without(few.holdout(), _same_content(few, few.holdout())))
     _check_test(split, f"--usefulness {per_class}: {real} has no more real images of any class")
-    same = len(few.holdout()) - len(split.test)
+    same = len(few.rest) - len(split.test)
     split.notes += [f"{same} real images have the content of a training image; they were left out of the test."] * bool(same)
     paths, _ = labelled_images(fake, category)
     check_overlap([s.path for s in split.test.samples], synthetic=paths)
@@ -59,6 +59,17 @@ def split_real(
         pairs = ", ".join(f"{_short(s.path)} (of {_short(path)})" for path, s in copied.test.items())
         split.notes.append(f"Left out of the test, since generated images are near copies of them, perhaps by chance: {pairs}.")
     return split
+
+
+def _trained_first(few, run, per_class):
+    "The few, where what a run was trained on comes before others."
+    digests = trained_images(run).digests if run else set()
+    if not digests:
+        return few
+    ordered = sorted(few.samples + few.rest, key=lambda s: (s.role == "test", file_sha256(s.path) not in digests))
+    of_class = [[s for s in ordered if s.label == label] for label in range(len(few.classes))]
+    few.samples, few.rest = ([s for own in of_class for s in own[part]] for part in (slice(per_class), slice(per_class, None)))
+    return few
 
 
 def _same_content(few, rest):
