@@ -80,11 +80,6 @@ def test_every_bad_file_is_listed(tmp_path):
     assert "0.png" in line and "1.png" in line
 
 
-def test_one_class_only(tmp_path):
-    data = folder_per_class(tmp_path / "data", ["crack"])
-    assert "crack" in refused(*train(data, tmp_path / "run"))
-
-
 def test_unknown_base(tmp_path):
     data = folder_per_class(tmp_path / "data", ["crack", "good"])
     line = refused(*train(data, tmp_path / "run", base="sd99"))
