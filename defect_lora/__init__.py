@@ -9,6 +9,7 @@ _HOMES = {  # module -> the names that it gives to the face
     "data.layouts": ["download_category", "find_good_parts"],
     "data.dataset": ["DefectSpectrumDataset"],
     "data.cables": ["write_cables"],
+    "data.overview": ["overview"],
     "model.base": ["fetch_base", "load_base"],
     "model.unet": ["ClassConditionedUNet", "ClassEmbedding"],
     "model.pipeline": ["DefectPipeline"],
