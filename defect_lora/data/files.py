@@ -315,3 +315,17 @@ def cache_folder(
 ) -> Path:
     "Where results are kept between runs."
     return Path(os.environ.get("DEFECT_LORA_CACHE") or "~/.cache/defect_lora").expanduser() / kind
+
+# %% ../../nbs/data/00_files.ipynb #a0449866
+def is_small_base(
+    base: str | dict | None,  # a name, a folder in diffusers' layout, or the configuration of a UNet
+) -> bool:
+    "Is a base of the tiny one's kind: its UNet nowhere as wide as Stable Diffusion's narrowest block?"
+    if base in ("tiny", "sd15", None):
+        return base == "tiny"
+    try:
+        if not isinstance(base, dict):
+            base = json.loads((Path(base).expanduser() / "unet" / "config.json").read_text(encoding="utf-8"))
+        return max(base["block_out_channels"]) < 320
+    except (OSError, ValueError, KeyError, TypeError):  # on the Hub, or no base at all, which is refused where it is loaded
+        return False

@@ -15,11 +15,11 @@ import torch
 
 from .classifier import fit_classifier
 from .distances import one_thread
-from .evaluator import read_sets
-from .features import common_view, extract_features, pixel_digests, suiting_features
+from .evaluator import read_sets, suiting_pixels
+from .features import suiting_features
 from ..data.files import InputError, file_sha256, write_atomically
 from ..data.layouts import plan_withdrawal, withdraw
-from .memorization import find_neighbours
+from .memorization import find_copies
 
 # %% ../../nbs/evaluation/07_curation.ipynb #95330412
 def _outliers(real, real_labels, fake, fake_labels):  # (m,) bool
@@ -57,18 +57,17 @@ def screen_images(
     features="tiny",  # "auto", a name or a Features
     category: str | None = None,  # which product of the real folder
     progress: bool = False,  # show progress bars
+    fit: str | None = None,  # how photographs became squares in training; None asks the images
 ) -> list:  # of Decision, in the order of the files
     "Look at each generated image: is it of its class, new, and like the others? Raises InputError for classes that have no real images."
     sets = read_sets(real, fake, category)
-    features, how = suiting_features(features, sets.fake), dict(progress=progress, view=common_view(sets.fake))
-    known, flipped = (extract_features(sets.real, features, flip=flip, **how) for flip in (False, True))
-    pixels = [(sets.real, False), (sets.real, True), (sets.fake, False)]
-    digests = tuple(extract_features(paths, pixel_digests, flip=flip, **how)[:, 0] for paths, flip in pixels)
-    rows = extract_features(sets.fake, features, **how)
+    pixels, _ = suiting_pixels(sets, fit, suiting_features(features, sets.fake), progress)
+    known, rows = pixels.rows(sets.real), pixels.rows(sets.fake)
     with one_thread():
         predicted = fit_classifier(known, sets.real_labels, len(sets.classes))(rows)
         odd = _outliers(known, sets.real_labels, rows, sets.fake_labels)
-        copied = _originals(find_neighbours(known, flipped, rows, sets.real_labels, digests), sets.real)
+        copies = find_copies(pixels.rows, sets.real, sets.real_labels, sets.fake, sets.fake_labels)
+        copied = _originals(copies, sets.real)
     decisions, seen = [], set(map(file_sha256, sets.real))
     for path, asked, found, original, is_odd in zip(sets.fake, sets.fake_labels.tolist(), predicted.tolist(), copied, odd.tolist()):
         against = {f"looks like {sets.classes[found]}": found != asked, f"a copy of {original}": original, "unlike its class": is_odd}
@@ -139,9 +138,10 @@ def curate_folder(
     features="auto",  # "auto", a name or a Features
     category: str | None = None,  # which product of the real folder
     progress: bool = False,  # show progress bars
+    fit: str | None = None,  # how photographs became squares in training; None asks the images
 ) -> list[str]:  # sentences
     "Move rejected images aside, unless there is something against each."
-    decisions = screen_images(real, fake, features, category, progress)
+    decisions = screen_images(real, fake, features, category, progress, fit)
     if all(decision.reasons for decision in decisions):
         first = "; ".join(decisions[0].reasons)
         return [f"curation: there is something against each of the {len(decisions)} images (the first: {first}), so none was moved"]

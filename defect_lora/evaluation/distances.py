@@ -8,6 +8,7 @@ __all__ = ['frechet_distance', 'kernel_distance', 'cmmd', 'prdc', 'stratified_sp
 # %% ../../nbs/evaluation/01_distances.ipynb #86f36b08
 import math
 from contextlib import contextmanager
+from statistics import NormalDist
 
 import torch
 
@@ -96,6 +97,27 @@ def _without_itself(kernel, chosen, weights, counts):
     sums = [((w @ kernel) * w).sum(1) for w in weights]
     own = [(w * w) @ kernel.diagonal() for w in weights]
     return sum((total - same) * n / (n - 1) - total for total, same, n in zip(sums, own, counts))
+
+# %% ../../nbs/evaluation/01_distances.ipynb #e464e26d
+def unpaired_kernel_distance(
+    real: torch.Tensor,  # (n, d) features
+    fake: torch.Tensor,  # (m, d)
+    labels: torch.Tensor,  # (n,) class ids
+    fake_labels: torch.Tensor,  # (m,)
+    nearest: torch.Tensor,  # (m,) the real image that each generated one is compared without
+) -> float:
+    "KID in which no generated image is compared with the real one that it may have been taken from."
+    kernel = (fake @ real.T / real.shape[1] + 1) ** 3
+    apart, size = torch.ones_like(kernel).scatter_(1, nearest[:, None], 0), int(max(labels.max(), fake_labels.max())) + 1
+    members = torch.nn.functional.one_hot(labels, size).to(kernel.dtype)
+    whole, of_fake = members.sum(0), fake_labels.bincount(minlength=size)
+    share = torch.minimum(whole / len(real), of_fake / len(fake))  # a class weighs the same in both sets, as in KID
+    share = share / share.sum().clamp_min(1e-12)
+    sums, counts = (kernel * apart) @ members, apart @ members
+    usual = kernel @ members / whole.clamp_min(1)
+    without = torch.where(counts > 0, sums / counts.clamp_min(1), usual)
+    rewarded = (share / of_fake.clamp_min(1))[fake_labels] @ ((usual - without) @ share)
+    return kernel_distance(real, fake, labels, fake_labels) + 2 * float(rewarded)
 
 # %% ../../nbs/evaluation/01_distances.ipynb #7e35bf8e
 TOLD_APART = 0.01  # a smaller p-value says that two sets differ
@@ -262,11 +284,12 @@ def _deviations(function, real, fake, real_labels, fake_labels, resamples=40, se
 def wilson_interval(
     hits: float,  # how many
     n: int,  # of how many
+    level: float = 0.05,  # how often the truth may lie outside
 ) -> dict:  # value, low and high, None for n = 0
-    "A share with its 95 % interval (Wilson 1927)."
+    "A share with its interval (Wilson 1927), of 95 % where no level is given."
     if n == 0:
         return dict(value=None, low=None, high=None)
-    z, p = 1.96, hits / n
+    z, p = (1.96 if level == 0.05 else NormalDist().inv_cdf(1 - level / 2)), hits / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return dict(value=p, low=min(p, max(0.0, (middle - half) / scale)), high=max(p, min(1.0, (middle + half) / scale)))

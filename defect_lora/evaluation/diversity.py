@@ -281,11 +281,12 @@ def _find_mode(mode):
     return _MODES[mode]
 
 # %% ../../nbs/evaluation/02_diversity.ipynb #5f805b7b
-def _image_reader(sources, mode, as_bytes=False, keep=256):  # a function of an index that returns (3, size, size)
+def _image_reader(sources, mode, as_bytes=False, keep=256, view=None):  # a function of an index that returns (3, size, size)
     "Read images by their index, as a mode wants them."
 
     def read(i):
         image = sources[i] if isinstance(sources[i], Image.Image) else open_image(sources[i])
+        image = view(to_rgb(image)) if view else image
         if mode.stretch is None:
             pixels = square_pixels(to_rgb(image), mode.size)
         else:
@@ -408,6 +409,7 @@ def intra_cluster_diversity(
     resamples: int = 200,  # of the bootstrap
     batch_size: int = 16,  # pairs at once
     progress: bool = False,  # show progress bars
+    view=None,  # a function of an image: the square that all images of a comparison become first
 ) -> dict:  # value, low, high, real_baseline, n, note, measure, mode, clusters, dropped; perhaps value_at_baseline_size, n_baseline
     "IC-LPIPS (Ojha et al. 2021) of one class, in a named mode. Raises InputError where there are no images or no LPIPS."
     mode = _find_mode(mode)
@@ -418,7 +420,7 @@ def intra_cluster_diversity(
     if len(fake) < 2:
         return dict(not_measured(len(fake)), **about, clusters=[], dropped=len(real))
     real, fake, note = _at_most(real, fake, mode.most, seed)
-    read_real, read_fake = _image_reader(real, mode, mode.real_as_bytes), _image_reader(fake, mode)
+    read_real, read_fake = _image_reader(real, mode, mode.real_as_bytes, view=view), _image_reader(fake, mode, view=view)
     if isinstance(between, _MapDistance):
         read_real, read_fake = _KeptMaps(read_real, between), _KeptMaps(read_fake, between)
     with tqdm(total=len(real) * len(fake), desc=f"nearest, {measure}", disable=not progress) as bar:
@@ -512,7 +514,7 @@ def intra_cluster_diversity_per_class(
     fake: dict,  # class name to paths or PIL images
     mode: str | _Mode = "seeded",  # one of MODES
     distance=None,  # as in `intra_cluster_diversity`
-    **options,  # of `intra_cluster_diversity`: seed, size, resamples, batch_size, progress
+    **options,  # of `intra_cluster_diversity`: seed, size, resamples, batch_size, progress, view
 ) -> dict:  # value, low, high, real_baseline, n, note, per_class, measure, mode
     "The mean over classes of their IC-LPIPS. Raises InputError for a class without images."
     mode = _find_mode(mode)

@@ -29,10 +29,10 @@ from defect_lora.evaluation.distances import (
 from .diversity import intra_cluster_diversity_per_class
 from .features import Features, View, common_view, extract_features, load_features, pixel_digests, suiting_features
 from ..data.files import InputError
-from ..data.images import check_images, peek_provenance
-from ..data.layouts import find_category, labelled_images, without_role
-from .memorization import Neighbours, find_distinct, find_neighbours, find_repeated, find_shifted, measure_memorized
-from .memorization import measure_repeated, measure_variety, small_pictures, worst_first
+from ..data.images import peek_provenance
+from ..data.layouts import labelled_images
+from .memorization import Neighbours, clearly_copied, find_copies, find_distinct, find_repeated
+from .memorization import measure_memorized, measure_repeated, measure_variety, worst_first
 from .report import Report, number, percent
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #ea4e4e20
@@ -61,7 +61,7 @@ def read_sets(
     category: str | None = None,  # which product of the real folder
 ) -> Sets:
     "Read two sets that can be compared. Raises InputError."
-    paths, names = labelled_images(real if hasattr(real, "samples") else _to_judge(real, category))
+    paths, names = labelled_images(real if hasattr(real, "samples") else DefectSpectrumDataset(real, category=category))
     fake_paths, fake_names = labelled_images(fake, category)
     classes = sorted(set(names))
     unknown = sorted(set(fake_names) - set(classes))
@@ -75,14 +75,6 @@ def read_sets(
         raise InputError(f"{fake}: these are the real images themselves; name the folder of the generated ones")
     labels, fake_labels = (torch.tensor([classes.index(name) for name in some]) for some in (names, fake_names))
     return Sets(paths, labels, fake_paths, fake_labels, classes)
-
-
-def _to_judge(real, category):
-    "Real images, without those that their layout trains on."
-    found = find_category(real, category, check_files=False)
-    found = replace(found, samples=without_role(found.samples, "train"))
-    check_images([sample.path for sample in found.samples])
-    return found
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #387867b5
 def sharpness_features(
@@ -181,7 +173,7 @@ class Extracted:
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #5b91e46c
 @dataclass
-class _Pixels:
+class Pixels:
     "How images are read: each through the same view, by one network after another."
 
     view: View
@@ -192,14 +184,14 @@ class _Pixels:
         "A row for each image."
         return extract_features(paths, features or self.features, progress=self.progress, view=self.view, **options)
 
-    def digests(self, paths, flip=False):  # (n,)
+    def digests(self, paths):  # (n,)
         "What names the very pixels."
-        return self.rows(paths, pixel_digests, flip=flip)[:, 0] if paths else torch.zeros(0, dtype=torch.float64)
+        return self.rows(paths, pixel_digests)[:, 0] if paths else torch.zeros(0, dtype=torch.float64)
 
 
 def _extract(
     sets: Sets,
-    pixels: _Pixels,
+    pixels: Pixels,
     trained_on: tuple = ((), ()),  # paths and class names
     seed: int = 0,  # of what is chosen for IC-LPIPS
 ) -> Extracted:
@@ -207,25 +199,14 @@ def _extract(
     sets, left_out = _without_duplicates(sets, pixels)
     known, labels = _known(sets, *trained_on)
     own = pixels.digests(sets.fake)
-    digests = pixels.digests(known), pixels.digests(known, flip=True), own
     real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
-    neighbours = find_neighbours(pixels.rows(known), pixels.rows(known, flip=True), fake, labels, digests)
-    shifted = find_shifted(pixels.rows(known, small_pictures), pixels.rows(sets.fake, small_pictures), trusted=len(sets.real))
-    neighbours = _with_shifted(neighbours, shifted)
+    neighbours = find_copies(pixels.rows, known, labels, sets.fake, sets.fake_labels, trusted=len(sets.real))
     laplacian = sharpness_features(min(512, pixels.view.size))
     sharpness = tuple(pixels.rows(paths, laplacian)[:, 0] for paths in (sets.real, sets.fake))
     colours = tuple(pixels.rows(paths, cell_colours) for paths in (sets.real, sets.fake))
-    (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels.features, seed, pixels.progress)
+    (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels, seed)
     clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
     return Extracted(sets, real, fake, neighbours, sharpness, colours, own, clip, variety, [*left_out, *why, *also], known)
-
-
-def _with_shifted(neighbours, shifted):
-    "The nearest real images, the shifted ones among them: as near as their correlation is to 1, over the limit's distance from 1."
-    ratio = ((1 - shifted.correlation) / (1 - shifted.limit + 1e-9)).to(neighbours.ratio.dtype).clamp_min(0)
-    better = shifted.near() & (ratio < neighbours.ratio)
-    found = {key: torch.where(better, getattr(shifted, key), getattr(neighbours, key)) for key in ("index", "flipped")}
-    return replace(neighbours, ratio=torch.where(better, ratio, neighbours.ratio), **found)
 
 
 def _without_duplicates(sets, pixels):
@@ -258,18 +239,19 @@ def _find_clip(features):
         return None, [f"CMMD was left out: {error}."]
 
 
-def _find_variety(sets, features, seed, progress):
+def _find_variety(sets, pixels, seed):
     "IC-LPIPS in all and per class, where LPIPS can be had; images of the tiny world are not for it."
     nothing = not_measured() | dict(per_class={})
-    if features.name not in _LARGE:
+    if pixels.features.name not in _LARGE:
         return nothing, ["CMMD and IC-LPIPS are n/a: they need large networks, which the features inception, clip and dinov2 bring along."]
     real, fake = ({name: pair[side] for name, pair in sets.by_class().items() if pair[1]} for side in (0, 1))
     try:
-        return intra_cluster_diversity_per_class(real, fake, seed=seed, progress=progress), []
+        return intra_cluster_diversity_per_class(real, fake, seed=seed, progress=pixels.progress, view=pixels.view), []
     except InputError as error:
         return nothing, [f"IC-LPIPS was left out: {error}."]
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #778390e3
+_UNCHANGING = 0.2  # of the variance of a cell over real images; fresh cables have 0.29 or more, a bar 0.11 or less
 _DISTANCES = ("fid", "kid", "precision", "recall", "density", "coverage")
 
 
@@ -311,8 +293,8 @@ def measure_faults(
     for name, of in (("level", _level), ("tint", _tint)):
         pair = extracted.colours and (of(extracted.colours[0][r]), of(extracted.colours[1][f]))
         measures[name] = _measure_offset(*pair, *labels) if pair else not_measured()
-    unlike = dict(unlike=_measure_unlike(extracted)) if label is None else {}
-    return measures | unlike | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
+    measures |= dict(unlike=_measure_unlike(extracted, f)) | (dict(unchanging=_measure_unchanging(extracted)) if label is None else {})
+    return measures | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
 
 
 def _measure_accuracy(sets, predicted, held_out, r, f):
@@ -329,13 +311,21 @@ def _measure_variety(extracted, r, f, labels, seed):
     return dict(variety=measure_variety(extracted.real[r], extracted.fake[f], *labels, seed=seed), repeated=measure_repeated(twins, f))
 
 
-def _measure_unlike(extracted):
+def _measure_unlike(extracted, chosen):
     "The share of generated images that are unlike their class."
     labels = extracted.sets.real_labels, extracted.sets.fake_labels
     found = _find_unlike(extracted.real, extracted.fake, *labels)
     if extracted.colours:
         found |= _find_unlike(*extracted.colours, *labels, 10)  # grey levels
-    return wilson_interval(int(found.sum()), len(found))
+    return wilson_interval(int(found[chosen].sum()), len(found[chosen])) | dict(real_baseline=0.0)
+
+
+def _measure_unchanging(extracted):
+    "The share of the picture that hardly varies over generated images, and does over real ones."
+    if not extracted.colours or min(map(len, extracted.colours)) < MIN_IMAGES:
+        return not_measured()
+    real, fake = (colours.var(0).reshape(3, -1).sum(0) for colours in extracted.colours)
+    return not_measured() | dict(value=float(((real > _LEAST_VARIANCE / 64) & (fake < _UNCHANGING * real)).double().mean()))
 
 
 def _measure_shift(extracted, r, f, labels, seed):
@@ -394,7 +384,7 @@ class _Fault(NamedTuple):
 
 def _find_faults(total, per_class):
     "What is wrong with the images, the gravest first."
-    checks = (_missing, _scarce, _copies, _far, _unlike, _repeats, _sharpness, _off_colour, _unrecognized)
+    checks = (_missing, _scarce, _copies, _far, _unlike, _repeats, _unchanging, _sharpness, _off_colour, _unrecognized)
     return [fault for check in checks for fault in check(total, per_class)]
 
 
@@ -418,9 +408,11 @@ def _copies(total, per_class):
     low = copies["low"] or 0
     best = _NOT_USABLE if low > 0.5 else _WEAK if low > 0.3 or len(most) > 1 else _USABLE
     named = ", ".join(f"{name} ({percent(per_class[name]['memorized']['value'])})" for name in most)
-    if low > 0.15:
-        return [_Fault(f"{percent(copies['value'])} are copies of real images (5 % are that close by chance).", best)]
-    return [_Fault(f"Copies of real images: {named}.", best)] if most else []
+    faults = []
+    if clearly_copied(copies):
+        chance = f" ({percent(copies['real_baseline'])} are that close by chance)"
+        faults.append(_Fault(f"{percent(copies['value'])} are copies of real images{chance}.", best))
+    return faults + [_Fault(f"Copies of real images: {named}.", best)] * bool(most and low <= 0.5)
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #b5c967ba
 _UNLIKE = 0.03  # surely a larger share; chance makes one in a hundred beside three real images a class
@@ -466,6 +458,13 @@ def _is_repeated(part, variety=0.8, repeated=0.15):
     return (varied["value"] is not None and varied["high"] < variety) or (part["repeated"]["low"] or 0) > repeated
 
 
+def _unchanging(total, per_class):
+    "The same mark in every image; what repeats itself, or is noise, has another name."
+    share = total["unchanging"]["value"] or 0
+    said = f"{percent(share)} of the picture is the same in all of them, and not in real ones: a bar or a watermark?"
+    return [_Fault(said, _USABLE)] if 0 < share < 0.5 and not _is_repeated(total) else []
+
+
 def _sharpness(total, per_class):
     sharp = total["sharpness"]
     if sharp["value"] is not None and sharp["high"] < 0.8:
@@ -489,8 +488,19 @@ def _off_colour(total, per_class):
 
 
 def _unrecognized(total, per_class):
-    low = [name for name, c in per_class.items() if _misses_class(c["class_accuracy"])]
+    "Classes that are surely missed: all of them together, or one among many."
+    all_together = _misses_class(total["class_accuracy"])
+    low = [name for name, c in per_class.items() if (_misses_class(c["class_accuracy"]) if all_together else _is_missed(c, len(per_class)))]
     return [_Fault(f"Seldom recognized: {', '.join(low)}.", _USABLE)] if low else []
+
+
+def _is_missed(c, classes):
+    "Whether one class is, at the level of so many questions; its few real images count as if one more had been missed."
+    accuracy, n = c["class_accuracy"], c["n_real"]
+    if accuracy["value"] is None or accuracy["real_baseline"] is None:
+        return False
+    high = wilson_interval(accuracy["value"] * c["n_fake"], c["n_fake"], 0.05 / classes)["high"]
+    return high < 0.7 * accuracy["real_baseline"] * n / (n + 1)
 
 
 def _misses_class(accuracy):
@@ -505,11 +515,7 @@ def _grade(accuracy, chance, told, faults, few=False):
     if best is None or best < 0.5 or few and not _misses_class(accuracy):  # copies, and what is far from real images, are seen all the same
         return worst if worst in (_NOT_USABLE, _WEAK) else "Cannot tell"
     by_class = _NOT_USABLE if accuracy["low"] <= chance else _WEAK if accuracy["value"] < 0.7 * best else _USABLE
-    by_class = (
-        "Good"
-        if by_class == _USABLE and accuracy["value"] >= 0.9 * best and _reaches(accuracy) and told is False and not faults
-        else by_class
-    )
+    by_class = "Good" if by_class == _USABLE and _reaches(accuracy) and told is False and not faults else by_class
     return min(by_class, worst, key=GRADES.index)
 
 
@@ -600,14 +606,24 @@ def _about_combined(per_class):
     ]
 
 # %% ../../nbs/evaluation/06_evaluator.ipynb #c8ab4881
+def suiting_pixels(
+    sets: Sets,
+    fit: str | None,  # how photographs became squares, where it is known
+    features: Features,
+    progress: bool = False,  # show progress bars
+) -> tuple:  # Pixels, notes
+    "How the images of two sets are read, asked of the sets where nothing else says it."
+    view, notes = _suiting_view(sets, fit, features, progress)
+    return Pixels(view, features, progress), notes
+
+
 def _suiting_view(sets, fit, features, progress):  # view, notes
-    "How images are seen, asked of the two sets where nothing else says it."
     known = fit or (peek_provenance(sets.fake[0]) or {}).get("trained_fit")
     view = common_view(sets.fake, known or "crop")
     if known or view.fit != "crop" or all(map(_is_square, sets.real)):
         return common_view(sets.fake, fit), []
     ways = [replace(view, fit=way) for way in ("pad", "stretch", "crop")]
-    nearest = min(ways, key=lambda way: _mean_distance(sets, _Pixels(way, features, progress)))
+    nearest = min(ways, key=lambda way: _mean_distance(sets, Pixels(way, features, progress)))
     said = f"'{nearest.fit}' brings the two sets nearest of pad, stretch and crop, and was taken."
     return nearest, [f"How photographs became squares is not known (give --run, or fit): {said}"]
 
@@ -636,15 +652,15 @@ class Evaluator:
         category: str | None = None,  # which product of the real folder
         seed: int = 0,  # of every choice
         progress: bool = False,  # show progress bars
-        trained_on=None,  # a folder or a DefectSpectrumDataset: copies of these images are found, too
+        trained_on=None,  # a folder, a DefectSpectrumDataset, or paths and class names: copies of these images are found, too
         fit: str | None = None,  # how photographs became squares in training; None asks the images
     ):
         self.sets, self.seed = read_sets(real, fake, category), seed
         self.names = {name: _name(source) for name, source in (("real", real), ("fake", fake))}
         self.trained_on, self.notes = _training_set(trained_on)
         self.features = suiting_features(features, self.sets.fake)
-        view, asked = _suiting_view(self.sets, fit, self.features, progress)
-        self.pixels, self.notes = _Pixels(view, self.features, progress), [*self.notes, *asked]
+        self.pixels, asked = suiting_pixels(self.sets, fit, self.features, progress)
+        self.notes = [*self.notes, *asked]
 
     def report(self) -> Report:
         "Compute the features, then every measure, in all and per class."
@@ -652,7 +668,7 @@ class Evaluator:
         with one_thread():
             total, per_class, predicted = measure_all(extracted, self.seed)
         grade, verdict = judge(total, per_class)
-        del total["unlike"]  # what the verdict says of it is all that a reader needs
+        del total["unchanging"]  # what the verdict says of it is all that a reader needs
         notes = self.notes + _cautions(total, per_class, self.features.name) + extracted.notes
         sets, sizes = extracted.sets, (total.pop("n_real"), total.pop("n_fake"))
         confusion = dict(classes=sets.classes, counts=confusion_counts(sets.fake_labels, predicted, len(sets.classes)))
@@ -668,7 +684,9 @@ _UNKNOWN = (
 
 def _training_set(trained_on):
     "Paths and class names of the images that were trained on, and what to say where they are not known."
-    return (((), ()), [_UNKNOWN]) if trained_on is None else (labelled_images(trained_on), [])
+    if trained_on is None:
+        return ((), ()), [_UNKNOWN]
+    return trained_on if isinstance(trained_on, tuple) else labelled_images(trained_on), []
 
 
 def _name(source):

@@ -24,7 +24,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..data.dataset import fit_image
-from ..data.files import InputError, cache_folder, fetch, file_sha256, is_reachable, write_atomically
+from ..data.files import InputError, cache_folder, fetch, file_sha256, is_reachable, is_small_base, write_atomically
 from ..data.images import check_images, open_image, peek_provenance, read_provenance
 
 # %% ../../nbs/evaluation/00_features.ipynb #61c1ff75
@@ -263,8 +263,8 @@ def load_features(
 def choose_features(
     base: str | None = None,  # the base model that made the images, where it is known
 ) -> str:  # "tiny" or "inception"
-    "The features that suit a base model's images: tiny for the tiny base or without a network, else inception."
-    return "tiny" if base == "tiny" or not _inception_is_reachable() else "inception"
+    "The features that suit a base model's images: tiny for a base of the tiny one's kind or without a network, else inception."
+    return "tiny" if is_small_base(base) or not _inception_is_reachable() else "inception"
 
 # %% ../../nbs/evaluation/00_features.ipynb #bd11ac1b
 def generated_by(

@@ -101,16 +101,18 @@ _MEASURES = {  # key -> (name, is it a share, what it says, what is good, when n
     "class_accuracy": (
         "class accuracy", True, "share of the generated images that a classifier trained on the real ones gives their own class",
         "near what unseen real images reach (real against real)", "when that is itself low: then the classifier is no judge"),
-    "memorized": ("memorized", True, "share that lies closer to a real image, or its mirror image, than real images lie to each other",
-                  "about 5 %, as among real images", "when the real images are near copies of each other"),
+    "memorized": ("memorized", True, "share of near copies: half as far from a real image as others of its class, or the same when moved",
+                  "near 0, as among real images", "when the real images are near copies of each other"),
     "variety": ("variety", True, "how far generated images of a class lie from each other, over real ones", "near 100 %",
                 "together with a large effect size: noise and strange images vary too"),
-    "repeated": ("repeated", True, "share of the generated images that have a twin among them: nearer than real images lie to each other",
-                 "about 5 %, as among real images", "when the real images are near copies of each other"),
+    "repeated": ("repeated", True, "share of the generated images that have a twin among them: half as far as real images of the class",
+                 "near 0, as among real images", "when the real images are near copies of each other"),
     "effect_size": ("effect size", False, "squared distance of a class's generated images from its real ones, over the variance of these",
                     "near 0; above 0.7 they are far", "below five images a class"),
     "colour_effect_size": ("effect size of colours", False, "the same of the colours of eight by eight cells",
                            "near 0; above 0.7 they are far", "when the real images are of several cameras"),
+    "unlike": ("unlike their class", True, "share that lies further from every real image of its class than real images do, by a quarter",
+               "near 0; chance makes one in a hundred", "below five real images a class"),
     "sharpness": ("sharpness", False, "how much images change from pixel to pixel, over the real images'",
                   "near 1; less is blurred, more is noisy", "when the real images are of several cameras"),
     "level": ("level", False, "how much brighter generated images are than real ones of their class, in levels of 255",
@@ -342,7 +344,7 @@ def report_lines(
     return [head, "", *(f"{path.stem}: {path}" for path in files if path.exists())]
 
 # %% ../../nbs/evaluation/05_report.ipynb #ab4f86aa
-_LATER = ("variety", "repeated", "effect_size", "colour_effect_size", "level", "tint")  # older reports have none of them
+_LATER = ("variety", "repeated", "effect_size", "colour_effect_size", "unlike", "level", "tint")  # older reports have none of them
 _NOT_THERE = dict(value=None, low=None, high=None, floor=None)
 
 

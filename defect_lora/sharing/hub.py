@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import fields
 from pathlib import Path
 
-from ..data.files import InputError, path_to_name, replace_folder
+from ..data.files import InputError, is_small_base, path_to_name, replace_folder
 from ..data.images import image_grid, open_image, peek_provenance, save_image
 from ..data.layouts import read_manifest
 from ..evaluation.report import load_report, markdown_table, total_rows
@@ -161,8 +161,8 @@ def _card_text(model, repo_id, report=None, data_licence=None, picture=False, me
 def _about(config):
     size, classes, base = config["size"], config["classes"], config["base"]
     stand_in = (
-        " This base is a stand-in of 15 MB that has seen rendered scenes only; it is not Stable Diffusion, and of no use for photographs."
-        if base == "tiny"
+        " This base is a small stand-in that has seen rendered scenes only; it is not Stable Diffusion, and of no use for photographs."
+        if is_small_base(config["unet"])
         else ""
     )
     return (

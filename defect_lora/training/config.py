@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
-from ..data.files import InputError, parse_json, read_text, write_atomically
+from ..data.files import InputError, parse_json, read_text, write_atomically, is_small_base
 from ..model.scopes import SCOPES
 
 # %% ../../nbs/training/00_config.ipynb #5722426b
@@ -275,20 +275,9 @@ def _document(base):
     return {}
 
 
-def _is_small(base):
-    "Is a base of the tiny one's kind: its UNet nowhere as wide as Stable Diffusion's narrowest block?"
-    if base in ("tiny", "sd15"):
-        return base == "tiny"
-    try:
-        config = json.loads((Path(base).expanduser() / "unet" / "config.json").read_text(encoding="utf-8"))
-        return max(config["block_out_channels"]) < 320
-    except (OSError, ValueError, KeyError, TypeError):  # on the Hub, or no base at all, which is refused where it is loaded
-        return False
-
-
 def _tuned(base):
     common = dict(target_modules="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False)
-    if not _is_small(base):
+    if not is_small_base(base):
         learning = dict(phases=[Phase("all adapters", 100, 1.5e-4, "all")], embedding_lr_scale=20.0)
         return common | learning | dict(sample_every=25, evaluate_every=50, patience=50, num_inference_steps=20, solver="dpmsolver++")
     learning = dict(phases=[Phase("all adapters", 200, 2.5e-3, "all")], embedding_lr_scale=3.0, dropout=0.0, gradient_checkpointing=False)
@@ -306,7 +295,7 @@ def stand_in_lines(
     "What to say of a base that only stands in for Stable Diffusion."
     from defect_lora.data.images import peek_provenance
 
-    if not _is_small(base) or (paths and (peek_provenance(paths[0]) or {}).get("model") == "rendered cables"):
+    if not is_small_base(base) or (paths and (peek_provenance(paths[0]) or {}).get("model") == "rendered cables"):
         return []
     return [f"The base {base} is a stand-in that has seen rendered scenes only, for trying the way; images that count take sd15, on a GPU."]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 from ..data.files import InputError, write_atomically
-from ..evaluation.copies import clearly_copied
+from ..evaluation.memorization import clearly_copied
 from ..evaluation.report import percent
 
 # %% ../../nbs/training/05_metrics.ipynb #ffde39f5

@@ -311,6 +311,7 @@ class TrainedImages:
     paths: list  # its photographs, as far as they are found
     labels: list  # their class names
     held_out: int = field(default=0, compare=False)  # of each class at most, that chose its best model and its stop
+    fit: str | None = field(default=None, compare=False)  # how they became squares; None where that is not known
 
 # %% ../../nbs/training/06_run_folder.ipynb #c2ae58cd
 def trained_images(run: Path) -> TrainedImages:
@@ -324,7 +325,7 @@ def trained_images(run: Path) -> TrainedImages:
     most = max(map(names.count, set(names)), default=config and config.per_class)
     mine = [row for row in found if row[0] in digests]
     held_out = config.held_out_per_class if config and config.evaluate_every else 0
-    return TrainedImages(digests, most, [path for _, path, _ in mine], [name for *_, name in mine], held_out)
+    return TrainedImages(digests, most, [path for _, path, _ in mine], [name for *_, name in mine], held_out, config and config.fit)
 
 
 def _photographs_of(config, run):

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from defect_lora.data.images import image_grid, open_image, save_image
-from defect_lora.evaluation.copies import find_copies, unpaired_kernel_distance
-from defect_lora.evaluation.distances import measure_distances, not_measured
+from defect_lora.evaluation.distances import measure_distances, not_measured, unpaired_kernel_distance
 from defect_lora.evaluation.features import choose_features, extract_features, load_features
+from defect_lora.evaluation.memorization import find_neighbours, measure_memorized
 from defect_lora.model.pipeline import DefectPipeline, evaluating, image_seed, in_batches
 from defect_lora.training.config import Plan, PlannedStep
 from defect_lora.training.latents import Batch, LatentDataset, diffusion_loss, generator_for
@@ -246,8 +246,9 @@ def _alike_of_each(held_out, num_classes):  # items; none where a class has fewe
 def _measure(real, held_out, fake, fake_labels, seed):
     "FID and KID against the photographs, KID that copies cannot win, and the share of copies."
     sets = real.values, fake, real.labels, fake_labels
-    copies, measures = find_copies(real.values, real.flipped, real.labels, fake), measure_distances(*sets, names=("fid", "kid"), seed=seed)
-    measures |= dict(kid_unpaired=_moved(measures["kid"], sets, copies.index), copies=copies.share())
+    copies = find_neighbours(real.values, real.flipped, fake, real.labels)
+    measures = measure_distances(*sets, names=("fid", "kid"), seed=seed)
+    measures |= dict(kid_unpaired=_moved(measures["kid"], sets, copies.index), copies=measure_memorized(copies))
     if held_out is None:
         return measures
     kid = measure_distances(held_out.values, fake, held_out.labels, fake_labels, names=("kid",), seed=seed)["kid"]

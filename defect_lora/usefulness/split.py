@@ -14,10 +14,10 @@ import torch
 
 from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError, file_sha256
-from ..data.layouts import labelled_images
-from ..evaluation.copies import clearly_copied, find_copies
-from ..evaluation.features import Features, common_view, extract_features, suiting_features
-from ..evaluation.memorization import find_shifted, small_pictures
+from ..evaluation.distances import wilson_interval
+from ..evaluation.evaluator import read_sets, suiting_pixels
+from ..evaluation.features import Features, suiting_features
+from ..evaluation.memorization import clearly_copied, find_copies, measure_memorized
 from ..training.run_folder import trained_images
 from .fitting import check_curation, check_overlap
 
@@ -46,12 +46,15 @@ def split_real(
     _check_test(split, f"--usefulness {per_class}: {real} has no more real images of any class")
     same = len(few.rest) - len(split.test)
     split.notes += [f"{same} real images have the content of a training image; they were left out of the test."] * bool(same)
-    paths, _ = labelled_images(fake, category)
+    sets = read_sets(split.few, fake, category)
+    paths = sets.fake
     check_overlap([s.path for s in split.test.samples], synthetic=paths)
     check_curation([s.path for s in split.test.samples], paths)
-    look = _Look(split, suiting_features(features, paths), dict(progress=progress, view=common_view(paths)))
-    split.notes += _check_run(split, run, per_class, look)
-    copied = look.nearest(paths)
+    trained = trained_images(run) if run else None
+    pixels, _ = suiting_pixels(sets, trained and trained.fit, suiting_features(features, paths), progress)
+    look = _Look(split, pixels)
+    split.notes += _check_run(split, run, trained, per_class, look)
+    copied = look.nearest(paths, [sets.classes[c] for c in sets.fake_labels.tolist()])
     _refuse_copies(fake, copied, len(paths), per_class)
     if copied.test:
         split.test = _without(split.test, set(copied.test.values()))
@@ -98,32 +101,23 @@ class _Found:
     "Which test images some images are near copies of."
 
     test: dict  # path -> sample of the test
-    share: dict  # of Copies.share
+    share: dict  # of `measure_memorized`
 
 
 class _Look:
     "Looks for near copies of test images."
 
-    def __init__(self, split, features, how):
-        self.samples, self.features, self.how = [*split.few.samples, *split.test.samples], features, how
+    def __init__(self, split, pixels):
+        self.samples, self.pixels, self.classes = [*split.few.samples, *split.test.samples], pixels, split.few.classes
         self.test_from, self.labels = len(split.few), torch.tensor([s.label for s in self.samples])
-        self.real, self.flipped = (self._rows([s.path for s in self.samples], flip) for flip in (False, True))
-        self.pictures = self._pictures([s.path for s in self.samples])
 
-    def _rows(self, paths, flip=False):
-        return extract_features(paths, self.features, flip=flip, **self.how)
-
-    def _pictures(self, paths):
-        return extract_features(paths, small_pictures, **self.how)
-
-    def nearest(self, paths) -> _Found:
+    def nearest(self, paths, names) -> _Found:
         "The images that are near copies of a test image."
-        copies = find_copies(self.real, self.flipped, self.labels, self._rows(paths))
-        shifted = find_shifted(self.pictures, self._pictures(paths))
-        index = torch.where(shifted.near(), shifted.index, copies.index)
-        found = (copies.near() | shifted.near()) & (index >= self.test_from)
-        places = found.nonzero().flatten().tolist()
-        return _Found({paths[i]: self.samples[index[i]] for i in places}, copies.share(found))
+        labels = torch.tensor([self.classes.index(name) if name in self.classes else -1 for name in names])
+        copies = find_copies(self.pixels.rows, [s.path for s in self.samples], self.labels, paths, labels)
+        found = copies.copies() & (copies.index >= self.test_from)
+        share = measure_memorized(copies) | wilson_interval(int(found.sum()), len(found))
+        return _Found({paths[i]: self.samples[copies.index[i]] for i in found.nonzero().flatten().tolist()}, share)
 
 
 def _refuse_copies(fake, copied, count, per_class):
@@ -140,17 +134,16 @@ def _refuse_copies(fake, copied, count, per_class):
 _LOOKED = "test images that generated ones copy were looked for."
 
 
-def _check_run(split, run, per_class, look):  # notes
+def _check_run(split, run, trained, per_class, look):  # notes
     "Compare the test with what a run was trained on."
     if run is None:
         return [f"The run was not given, so which images the generator learned from is not known; {_LOOKED}"]
-    trained = trained_images(run)
     if not trained.digests:
         return [_check_number(run, trained.per_class, per_class)]
     seen = [s for s in split.test.samples if file_sha256(s.path) in trained.digests]
     if seen:
         _refuse_run(split, run, per_class, seen, "images")
-    near = look.nearest(trained.paths) if trained.paths else None
+    near = look.nearest(trained.paths, trained.labels) if trained.paths else None
     if near is not None and clearly_copied(near.share):
         _refuse_run(split, run, per_class, list(near.test.values()), "near copies")
     known = {file_sha256(s.path) for s in split.few.samples}
