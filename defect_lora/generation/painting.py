@@ -24,7 +24,7 @@ from defect_lora.data.files import InputError, check_names, file_sha256
 from defect_lora.data.images import check_images, open_image, size_within, to_rgb
 from defect_lora.data.layouts import find_good_parts, is_good
 from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, defect_names, pair_place
-from defect_lora.generation.placement import Places, mask_window
+from defect_lora.generation.placement import Places, Unaligned, mask_window
 from defect_lora.generation.sampling import fill_set
 from defect_lora.model.base import encode_latents
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
@@ -337,13 +337,14 @@ class _PairPainter:
     KEPT = 2**28  # bytes of photographs that are painted into again without being opened and encoded again
 
     def __init__(self, pipe, good, places):
-        self.pipe, self.places = pipe, places
+        self.pipe, self.places, self.unaligned = pipe, places, []
         self.good, self.kept = {file_sha256(path)[:16]: path for path in good}, {}
 
     def __call__(self, rows):
         "Paint a batch, and what failed again: (row, image, mask, region) as they come; of some, nothing is ever to be seen."
         for attempt in range(_TRIES):
-            pairs = list(zip(rows, self._paint(rows, attempt)))
+            placed = self._place(rows, attempt)
+            pairs = list(zip((row for row, _ in placed), self._paint(placed, attempt)))
             rows = [row for row, pair in pairs if not pair.visible]
             for row, pair in pairs:
                 if pair.visible:
@@ -351,11 +352,22 @@ class _PairPainter:
                     on_part = self.places.on_part(image, pair.mask)
                     yield row | dict(tries=attempt + 1, on_part=on_part) | pair.measures(), image, pair.mask, pair.region
 
-    def _paint(self, rows, attempt):
-        if not rows:
+    def _place(self, rows, attempt):
+        "(row, mask) of each whose part lies as the real ones do."
+        placed = []
+        for row in rows:
+            image, _ = self.photograph(row["good_sha256"])
+            try:
+                placed.append((row, self.places(row["class_name"], image, np.random.default_rng([row["seed"], attempt]))))
+            except Unaligned:
+                self.unaligned.append(row["file"])
+        return placed
+
+    def _paint(self, placed, attempt):
+        if not placed:
             return []
+        rows, masks = map(list, zip(*placed))
         images, encoded = zip(*(self.photograph(row["good_sha256"]) for row in rows))
-        masks = [self.places(row["class_name"], image, np.random.default_rng([row["seed"], attempt])) for row, image in zip(rows, images)]
         seeds = [row["seed"] if attempt == 0 else derive_seed(row["seed"], "try", attempt) % 2**32 for row in rows]
         how = rows[0]["num_inference_steps"], rows[0]["guidance_scale"]
         return paint_images(self.pipe, images, masks, [row["class_id"] for row in rows], *how, seeds, progress=False, encoded=list(encoded))
@@ -407,8 +419,9 @@ def paint_defects(
     rows = [row | how for row in _plan_pairs(good, places, pipe.classes, wanted, per_class, seed, layout, category)]
     check_images([path for path in good if path.name in {row["good"] for row in rows}])
     pairs = ImageSet(Path(out), rows, batch_size or 8, defect_names(pipe.classes))
-    fill_set(pairs, _PairPainter(pipe, good, places), "paint", "pair", progress)
-    _say_left_out(pairs)
+    painter = _PairPainter(pipe, good, places)
+    fill_set(pairs, painter, "paint", "pair", progress)
+    _say_left_out(pairs, painter.unaligned)
     return pairs.out
 
 
@@ -423,9 +436,17 @@ def _check_pairs(good, names, layout):
         raise InputError("no photographs of good parts to paint into; give some")
 
 
-def _say_left_out(pairs):
-    "Name the pairs that nothing came of, from one process."
-    left = [row["class_name"] for row in pairs.rows if not (pairs.out / row["file"]).exists() and not pairs.is_rejected(row)]
+def _say_left_out(pairs, unaligned):
+    "Name the pairs that nothing came of, from one process, and those that were refused."
+    left = [row for row in pairs.rows if not (pairs.out / row["file"]).exists() and not pairs.is_rejected(row)]
+    if unaligned:
+        log.warning(
+            "%s: %d pairs refused, because the outline of the part in their photograph agrees with that of no other, however it is turned; "
+            "give photographs of one product",
+            pairs.out,
+            len(unaligned),
+        )
+    left = [row["class_name"] for row in left if row["file"] not in unaligned]
     if left and processes().is_main_process:
         counts = ", ".join(f"{name} {left.count(name)}" for name in dict.fromkeys(left))
         log.warning(

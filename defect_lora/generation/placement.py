@@ -7,16 +7,19 @@ __all__ = ['warp_mask', 'dilate_mask', 'Places']
 
 # %% ../../nbs/generation/02_placement.ipynb #8824bd78
 import hashlib
+import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from ..data.dataset import DefectSpectrumDataset
-from ..data.files import InputError
-from ..data.images import mask_to_image, open_image, read_mask, size_within
+from defect_lora.data.dataset import DefectSpectrumDataset
+from defect_lora.data.files import InputError
+from defect_lora.data.images import mask_to_image, open_image, read_mask, size_within
+
+log = logging.getLogger(__name__)
 
 # %% ../../nbs/generation/02_placement.ipynb #1e19d32c
 def _threshold_otsu(values, bins=128):
@@ -94,17 +97,34 @@ class _Frame:
     x: float
     y: float
     radius: float  # of a circle of the part's area
+    turn: float = field(default=0.0, repr=False)  # radians, against the part that all are compared with
+    mirrored: bool = field(default=False, repr=False)  # likewise, before it was turned
 
     @classmethod
     def of(
         cls,
         part: np.ndarray,  # (height, width) bool, perhaps reduced
         size: tuple,  # width, height of the photograph
+        lies: tuple = (0.0, False),  # turn, mirrored
     ) -> "_Frame":
         "The frame of a part."
         scale = size[0] / part.shape[1]
         rows, columns = np.nonzero(part)
-        return cls((columns.mean() + 0.5) * scale, (rows.mean() + 0.5) * scale, math.sqrt(part.sum() / math.pi) * scale)
+        return cls((columns.mean() + 0.5) * scale, (rows.mean() + 0.5) * scale, math.sqrt(part.sum() / math.pi) * scale, *lies)
+
+    @property
+    def matrix(self) -> np.ndarray:  # (2, 2), from the part's measure to pixels
+        "Turned, perhaps mirrored, and in size."
+        return self.radius * _rotation(self.turn) @ np.diag([1.0, -1.0 if self.mirrored else 1.0])
+
+    @property
+    def origin(self) -> np.ndarray:  # x, y
+        "The part's centre."
+        return np.array([self.x, self.y])
+
+
+def _rotation(turn):
+    return np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
 
 # %% ../../nbs/generation/02_placement.ipynb #2d17316e
 @dataclass(frozen=True)
@@ -122,12 +142,13 @@ class _Example:
         cls,
         mask: np.ndarray,  # (height, width) bool, not empty
         part: np.ndarray,  # (height, width) bool, perhaps reduced
+        lies: tuple = (0.0, False),  # turn, mirrored
     ) -> "_Example":
         "A mask, seen on its part."
-        frame = _Frame.of(part, mask.shape[::-1])
+        frame = _Frame.of(part, mask.shape[::-1], lies)
         rows, columns = np.nonzero(mask)
-        center = ((columns.mean() + 0.5 - frame.x) / frame.radius, (rows.mean() + 0.5 - frame.y) / frame.radius)
-        return cls(mask, frame, center, *_position_on_part(mask, part))
+        center = np.linalg.solve(frame.matrix, np.array([columns.mean() + 0.5, rows.mean() + 0.5]) - frame.origin)
+        return cls(mask, frame, tuple(center.tolist()), *_position_on_part(mask, part))
 
 
 def _position_on_part(mask, part):
@@ -138,16 +159,66 @@ def _position_on_part(mask, part):
     inside = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]  # the frame's border is an edge
     return float((share * part).sum() / share.sum()), float((share * inside).sum() / share.sum() / math.sqrt(part.sum() / math.pi))
 
+# %% ../../nbs/generation/02_placement.ipynb #10b5616e
+class Unaligned(InputError):
+    "A part whose outline agrees with no other's."
+
+# %% ../../nbs/generation/02_placement.ipynb #1a057354
+class _Alignment:
+    "How parts are turned, and whether they are mirrored, against a first one."
+
+    RAYS, RINGS, REACH = 180, 32, 3.0  # steps of a turn; distances from the centre, up to so many radii
+    LEAST, BETTER = 0.55, 0.1  # intersection over union that is one outline; how much better a turn is than none
+
+    def __init__(
+        self,
+        finder: _PartFinder,
+        first: Image.Image,  # RGB
+    ):
+        self.finder = finder
+        self.first = self._rays(first, finder(first))
+
+    def __call__(
+        self,
+        image: Image.Image,  # RGB
+        part: np.ndarray,  # (height, width) bool, reduced
+    ) -> tuple | None:  # turn in radians, mirrored; None where the outlines do not agree
+        "How a part lies."
+        if self.finder.fills:
+            return 0.0, False
+        mine = self._rays(image, part)
+        covers, alike = zip(*(self._compare(mine, first) for first in (self.first, self.first[..., -np.arange(self.RAYS)])))
+        scores = np.array(covers) + 0.5 * np.array(alike)
+        scores[0, 0] += self.BETTER
+        mirrored, steps = np.unravel_index(scores.argmax(), scores.shape)
+        return (2 * math.pi * float(steps) / self.RAYS, bool(mirrored)) if covers[mirrored][steps] >= self.LEAST else None
+
+    def _rays(self, image, part):
+        "The part, and its surface without its mean: (channels, rings, rays), a ring counting as its area does."
+        frame = _Frame.of(part, part.shape[::-1])
+        turns, rings = 2 * math.pi * np.arange(self.RAYS) / self.RAYS, self.REACH * (np.arange(self.RINGS) + 0.5) / self.RINGS
+        at = [c - 0.5 + frame.radius * np.outer(rings, f(turns)) for c, f in ((frame.y, np.sin), (frame.x, np.cos))]
+        pixels = ndimage.gaussian_filter(np.asarray(self.finder._small(image), np.float64), (1, 1, 0))
+        surface = (pixels - pixels[part].mean(0)) * part[..., None]
+        channels = [part.astype(float), *surface.transpose(2, 0, 1)]
+        return np.sqrt(rings)[:, None] * np.stack([ndimage.map_coordinates(c, at, order=1) for c in channels])
+
+    def _compare(self, mine, first):
+        "For each turn, intersection over union, and the correlation of the surfaces."
+        both = np.fft.ifft(np.fft.fft(mine) * np.fft.fft(first).conj()).real.sum(1)
+        areas, sizes = ((x**2).sum((1, 2)) for x in (mine, first))
+        return both[0] / (areas[0] + sizes[0] - both[0]), both[1:].sum(0) / max(1e-9, math.sqrt(areas[1:].sum() * sizes[1:].sum()))
+
 # %% ../../nbs/generation/02_placement.ipynb #238b65f9
 def _affine_to(example, frame, center=None, turn=0.0, grow=1.0):
     """What brings an example's mask to the part that another frame tells, as Pillow's affine transform takes it: six numbers, from the new
     photograph back to the example's. `center` is in the part's measure (None is the example's own), `turn` in radians."""
-    (x, y), (u, v) = example.center, center or example.center
-    scale = grow * frame.radius / example.frame.radius
-    c, s = math.cos(turn) / scale, math.sin(turn) / scale
-    px, py = frame.x + u * frame.radius, frame.y + v * frame.radius  # where its centre comes to lie
-    qx, qy = example.frame.x + x * example.frame.radius, example.frame.y + y * example.frame.radius
-    return (c, s, qx - c * px - s * py, -s, c, qy + s * px - c * py)
+    there = frame.origin + frame.matrix @ np.array(center or example.center)  # where its centre comes to lie
+    here = example.frame.origin + example.frame.matrix @ np.array(example.center)
+    back = example.frame.matrix @ np.linalg.inv(grow * frame.matrix @ _rotation(turn))
+    (a, b), (d, e) = back.tolist()
+    c, f = (here - back @ there).tolist()
+    return (a, b, c, d, e, f)
 
 
 def warp_mask(
@@ -182,9 +253,10 @@ class _Placement:
         part: np.ndarray,  # (height, width) bool, perhaps reduced, of a good photograph
         size: tuple,  # width, height of the photograph
         rng: np.random.Generator,  # the only source of chance
+        lies: tuple = (0.0, False),  # turn, mirrored
     ) -> np.ndarray:  # (height, width) bool
         "A mask for a new defect on a part."
-        example, affine = self.sample(part, size, rng)
+        example, affine = self.sample(part, size, rng, lies)
         return warp_mask(example, affine, size)
 
     def sample(
@@ -192,9 +264,10 @@ class _Placement:
         part: np.ndarray,  # (height, width) bool, perhaps reduced, of a good photograph
         size: tuple,  # width, height of the photograph
         rng: np.random.Generator,  # the only source of chance
+        lies: tuple = (0.0, False),  # turn, mirrored
     ) -> tuple:  # Example, and the affine transform that carries it
         "Which real defect is moved, and how."
-        example, frame = self.examples[rng.integers(len(self.examples))], _Frame.of(part, size)
+        example, frame = self.examples[rng.integers(len(self.examples))], _Frame.of(part, size, lies)
         for _ in range(self.TRIES):
             affine = self._random_affine(example, frame, rng)
             on_part, depth = _position_on_part(warp_mask(example, affine, size), part)
@@ -253,12 +326,14 @@ class Places:
         real: DefectSpectrumDataset,  # a few photographs of each class, with masks
     ):
         self.real, self.placements = real, {}
-        self.finder = _PartFinder([open_image(path) for path in good[: self.LOOK_AT]])
+        images = [open_image(path) for path in good[: self.LOOK_AT]]
+        self.finder = _PartFinder(images)
+        self.align = _Alignment(self.finder, images[0])
 
     def of(self, class_name: str) -> _Placement:
         "Where a class's real defects lie. Raises InputError for a class without masks."
         if class_name not in self.placements:
-            self.placements[class_name] = _Placement(_read_examples(self.real, self.finder, class_name))
+            self.placements[class_name] = _Placement(_read_examples(self.real, self.finder, self.align, class_name))
         return self.placements[class_name]
 
     def __call__(
@@ -267,9 +342,12 @@ class Places:
         image: Image.Image,  # RGB, of a good part
         rng: np.random.Generator,  # the only source of chance
     ) -> np.ndarray:  # (height, width) bool
-        "A mask for a new defect on a good part."
+        "A mask for a new defect on a good part. Raises Unaligned where the part's outline is another one."
         part = self.finder(image)
-        example, affine = self.of(class_name).sample(part, image.size, rng)
+        lies = self.align(image, part)
+        if lies is None:
+            raise Unaligned("the outline of this part agrees with that of no other, however it is turned; give photographs of one product")
+        example, affine = self.of(class_name).sample(part, image.size, rng, lies)
         mask = dilate_mask(warp_mask(example, affine, image.size))
         return _keep_on_part(mask, part, image.size) if example.on_part > 0.9 and mask.any() else mask
 
@@ -286,6 +364,8 @@ class Places:
         digest = hashlib.blake2b(digest_size=8)
         for example in self.of(class_name).examples:
             digest.update(np.packbits(example.mask).tobytes() + repr((example.mask.shape, example.frame)).encode())
+            lies = example.frame.turn, example.frame.mirrored
+            digest.update(repr(lies).encode() if any(lies) else b"")
         return digest.hexdigest()
 
 
@@ -301,14 +381,21 @@ def _keep_on_part(mask, part, size):
     return kept if kept.any() else mask
 
 
-def _read_examples(real, finder, class_name):
-    "The real defects of one class; photographs whose mask is empty are left out."
-    found = []
+def _read_examples(real, finder, align, class_name):
+    "The real defects of one class; photographs whose mask is empty, or whose part is another one, are left out."
+    found, others = [], 0
     for sample in real.samples:
         if real.classes[sample.label] == class_name and sample.mask is not None:
             image = open_image(sample.path)
             mask = read_mask(sample.mask, image.size)
-            found += [_Example.of(mask, finder(image, mask))] if mask.any() else []
+            part = finder(image, mask)
+            lies = align(image, part) if mask.any() else None
+            others += bool(mask.any()) and lies is None
+            found += [_Example.of(mask, part, lies)] if lies else []
+    if others:
+        log.warning("%s: %d real defects are left out, whose part's outline agrees with that of no good part", class_name, others)
+    if others and not found:
+        raise InputError(f"{class_name}: no part of its real photographs has the outline of the good parts; give those of one product")
     if not found:
         raise InputError(
             f"no mask of the class {class_name!r} among the real photographs (their layout: {real.layout}); "
