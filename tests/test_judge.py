@@ -83,6 +83,18 @@ def test_rolled_copies(tmp_path, real):
     assert report["memorized"]["value"] > 0.9 and "are copies of real images" in report["verdict"] and grade(report) == "Not usable"
 
 
+def test_turned_copies_and_halves(tmp_path, real):
+    def made(name, i):
+        pixels = np.asarray(cable(name, i))
+        if i % 2:
+            wide = Image.fromarray(np.pad(pixels, ((24, 24), (24, 24), (0, 0)), mode="edge"))
+            return wide.rotate(7, Image.BICUBIC).crop((24, 24, 120, 120))
+        return Image.fromarray(np.concatenate([pixels[:, :48], np.asarray(cable(name, (i + 2) % 8))[:, 48:]], axis=1))
+
+    report = evaluate(real, save(tmp_path / "moved", made))
+    assert report["memorized"]["value"] > 0.8 and "are copies of real images" in report["verdict"] and grade(report) == "Not usable"
+
+
 def test_a_model_alone_does_not_say_what_it_was_trained_on(tmp_path, real):
     (tmp_path / "model").mkdir()
     report = evaluate(real, save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i)), "--run", tmp_path / "model")
