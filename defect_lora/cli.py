@@ -556,7 +556,7 @@ class Export:
 
     fake: str  # folder of generated images
     out: str  # a new folder
-    layout: Literal["folders", "mvtec", "huggingface", "coco"] = "folders"  # a folder per class, some with a file beside, or MVTec AD's
+    layout: Literal["folders", "mvtec", "huggingface", "coco", "yolo"] = "folders"  # a folder per class, or as MVTec AD or YOLO has it
     category: str | None = None  # for mvtec: the product's name
     good: str | None = None  # for mvtec: folder of real images, whose good ones become train/good
 

@@ -3,15 +3,22 @@
 anomalib is not installed here: its rules are those that it documents for `anomalib.data.datasets.image.mvtecad.make_mvtec_ad_dataset`:
 <root>/<category>/{train,test,ground_truth}/<class>/*.png, no other suffix; every test image that is not in `good` has one mask; both
 are sorted by path and paired in that order; and the mask's name must hold the image's stem.
+
+Nor is ultralytics: its rules are those of `ultralytics.data.utils`: data.yaml with train, val and names; the labels of an image are where
+the last /images/ of its path is /labels/ and its suffix .txt; a line is a class and a polygon in shares of width and height.
 """
 
 import logging
 
 import numpy as np
 import pytest
+import yaml
+from matplotlib.path import Path as Outline
 from PIL import Image
+from scipy import ndimage
 
 from defect_lora.data.cables import render_cable, write_cables
+from defect_lora.data.files import InputError
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.sharing.exports import export_set
 from defect_lora.data.images import save_image
@@ -92,6 +99,65 @@ def test_pycocotools_reads_coco(tmp_path):
     for label in coco.loadAnns(coco.getAnnIds()):
         mask = masks[out / coco.loadImgs(label["image_id"])[0]["file_name"]]
         assert (coco.annToMask(label).astype(bool) == mask).all() and label["area"] == mask.sum()
+
+
+def painted(folder, name, number, mask):
+    "A pair in class folders, the mask beside the image."
+    save_image(Image.new("RGB", mask.shape[::-1], (90 + number, 90, 90)), folder / name / f"{number}.png")
+    save_image(Image.fromarray(np.uint8(255) * mask), folder / name / f"{number}_mask.png")
+
+
+def read_yolo(root, part):
+    "File name -> (class names, the pixels whose centres lie in a polygon)."
+    data, found = yaml.safe_load((root / "data.yaml").read_text(encoding="utf-8")), {}
+    for image in sorted((root / data[part]).glob("*.*")):
+        before, after = str(image).rsplit("/images/", 1)
+        with open(f"{before}/labels/{after.rsplit('.', 1)[0]}.txt") as file:
+            rows = [line.split() for line in file]
+        (width, height), names = Image.open(image).size, [data["names"][int(row[0])] for row in rows]
+        polygons = [np.array(row[1:], float).reshape(-1, 2) for row in rows]
+        assert all(len(polygon) >= 3 and polygon.min() >= 0 and polygon.max() <= 1 for polygon in polygons)
+        centres = (np.mgrid[:width, :height].reshape(2, -1).T + 0.501) / (width, height)  # beside the slits
+        inside = [Outline(polygon).contains_points(centres).reshape(width, height).T for polygon in polygons]
+        found[image.name] = names, np.any([np.zeros((height, width), bool), *inside], axis=0)
+    return found
+
+
+def test_yolo_s_rules(tmp_path):
+    "Several parts, holes in them, a part in a hole, thin lines, edges of the image, and names with odd characters."
+    y, x = np.mgrid[:48, :64]
+    far = np.hypot(y - 24, x - 30)
+    masks = {
+        "images": (abs(far - 14) < 4) | (far < 3) | (x > 60),
+        "Kratzer – größer, 100% [2]": (abs(x - y) == 0) | ((y == 40) & (x > 50)),
+        "'it''s' #1 \N{HAMMER}": (x < 40) & ~((x % 8 > 3) & (y % 8 > 3)),
+    }
+    for name, mask in masks.items():
+        painted(tmp_path / "set", name, 0, mask)
+    save_image(Image.new("RGB", (64, 48)), tmp_path / "set" / "good" / "0.png")
+    out = export_set(tmp_path / "set", tmp_path / "images" / "out", "yolo")
+    found = read_yolo(out, "train")
+    assert found.keys() == read_yolo(out, "val").keys() and len(found) == 4 and not found["good_000.png"][0]
+    for name, mask in masks.items():
+        names, again = found[f"{name}_000.png"]
+        assert names == [name] * ndimage.label(mask, np.ones((3, 3)))[1] and (again & mask).sum() / (again | mask).sum() > 0.99
+
+
+def test_yolo_s_split_is_the_set_s(tmp_path):
+    mask = np.pad(np.ones((4, 4), bool), 8)
+    for part, count in dict(train=3, test=2).items():
+        for number in range(count):
+            painted(tmp_path / "set" / part, "dent", number, mask)
+    out = export_set(tmp_path / "set", tmp_path / "out", "yolo")
+    assert [len(read_yolo(out, part)) for part in ("train", "val")] == [3, 2]
+
+
+def test_yolo_without_masks_is_refused(generated, tmp_path):
+    painted(tmp_path / "empty", "dent", 0, np.zeros((8, 8), bool))
+    for source, said in ((generated, "^4 defect images have no mask, .* --pairs"), (tmp_path / "empty", "0_mask.png: .* draw the mask$")):
+        with pytest.raises(InputError, match=said):
+            export_set(source, tmp_path / "out", "yolo")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_left_out_is_said(generated, tmp_path, caplog):

@@ -45,7 +45,7 @@ def files_of(folder):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("layout", ["folders", "huggingface", "coco", "mvtec"])
+@pytest.mark.parametrize("layout", ["folders", "huggingface", "coco", "mvtec", "yolo"])
 def test_export_writes_into_its_folder_alone(name, layout, tmp_path, capsys):
     fake = listed(tmp_path / "deep" / "fake", [dict(file_name="a.png", label=name), dict(file_name="a.png", label="good")])
     before = files_of(tmp_path)

@@ -11,10 +11,13 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
+from contourpy import contour_generator  # matplotlib's
+
 from defect_lora.data.files import InputError, check_names, replace_folder
 from defect_lora.data.images import IMAGE_SUFFIXES, mask_to_image, open_image, png_bytes, read_mask, read_provenance
 from defect_lora.data.layouts import find_category, find_good_parts, is_good
-from defect_lora.generation.image_set import coco_annotations
+from defect_lora.generation.image_set import coco_annotations, defect_names
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ log = logging.getLogger(__name__)
 def _read_set(
     source,  # a folder, or a DefectSpectrumDataset
     category: str | None = None,  # which product, where a folder holds several
-) -> tuple:  # [(path, class name, mask or None)], folder that they lie in
+) -> tuple:  # [(path, class name, mask or None)], folder that they lie in, paths that are for testing
     "The images of a set. Raises InputError for a folder without images, and for shards."
     if not hasattr(source, "samples"):
         if any(Path(source).glob("shard-*.tar")):
@@ -31,7 +34,8 @@ def _read_set(
             raise InputError(f"{source} is a run or a model and holds no set of images; generate one with it first")
         source = find_category(source, category)
     check_names(source.classes, source.folder)
-    return [(sample.path, source.classes[sample.label], sample.mask) for sample in source.samples], Path(source.folder)
+    images = [(sample.path, source.classes[sample.label], sample.mask) for sample in source.samples]
+    return images, Path(source.folder), {sample.path for sample in source.samples if sample.role == "test"}
 
 # %% ../../nbs/sharing/00_exports.ipynb #637dd515
 def _write_folders(images, out):
@@ -98,14 +102,83 @@ def _write_mask(mask, target):
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(png_bytes(mask_to_image(mask)))
 
+# %% ../../nbs/sharing/00_exports.ipynb #b2efe3ba
+def _polygons(
+    mask,  # (height, width) bool
+) -> list:  # of (points, 2): x and y from 0 to 1
+    "The outline of each part of a mask, with its holes."
+    rings = contour_generator(z=np.pad(mask, 1).astype(float), fill_type="OuterOffset").filled(0.5 - 1e-9, 2)
+    return [
+        _corners(_join_rings([np.round(2 * ring[:-1]) / 2 - 0.5 for ring in np.split(points, ends[1:-1])])) / mask.shape[::-1]
+        for points, ends in zip(*rings)
+    ]
+
+
+def _join_rings(rings):
+    "An outline and its holes as one ring: the nearest hole first, so that no slit leaves the part."
+    ring, *holes = rings
+    slits = [_nearest(ring, hole) for hole in holes]
+    while holes:
+        which = min(range(len(holes)), key=lambda n: slits[n][0])
+        hole, (_, here, there) = holes.pop(which), slits.pop(which)
+        i, j = (int(np.flatnonzero((points == end).all(1))[0]) for points, end in ((ring, here), (hole, there)))
+        ring = np.concatenate([ring[: i + 1], hole[j:], hole[: j + 1], ring[i:]])
+        slits = [min(slit, _nearest(hole, other), key=lambda found: found[0]) for slit, other in zip(slits, holes)]
+    return ring
+
+
+def _nearest(ring, other):
+    "The distance of two rings, and the points that are so near."
+    from scipy.spatial import cKDTree
+
+    gaps, nearest = cKDTree(other).query(ring)
+    i = gaps.argmin()
+    return gaps[i], ring[i], other[nearest[i]]
+
+
+def _corners(ring):
+    "A ring without the points on straight lines."
+    before, after = ring - np.roll(ring, 1, 0), np.roll(ring, -1, 0) - ring
+    return ring[(before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]) | ((before * after).sum(1) < 0)]
+
+# %% ../../nbs/sharing/00_exports.ipynb #ca9237d7
+def _write_yolo(images, out, tests=frozenset()):
+    "YOLO: images/train, labels/train, the same of val, and data.yaml."
+    classes = sorted({name for _, name, _ in images})
+    for of in classes:
+        for number, (path, mask) in _numbered([(path, mask) for path, name, mask in images if name == of]):
+            part, stem = "val" if path in tests else "train", f"{of}_{number}"
+            _copy_as_png(path, out / "images" / part / f"{stem}.png")
+            (out / "labels" / part).mkdir(parents=True, exist_ok=True)
+            lines = [] if is_good(of) else _yolo_lines(path, mask, defect_names(classes).index(of))
+            (out / "labels" / part / f"{stem}.txt").write_text("".join(lines))
+    names = json.dumps(defect_names(classes), ensure_ascii=False)  # JSON is YAML
+    val = "val" if (out / "images" / "val").exists() else "train"
+    if val == "train":
+        log.warning("the set keeps no images apart: data.yaml validates on those of training; name real photographs there")
+    (out / "data.yaml").write_text(f"train: images/train\nval: images/{val}\nnames: {names}\n", encoding="utf-8")
+
+
+def _yolo_lines(path, mask, class_id):
+    polygons = _polygons(read_mask(mask, open_image(path).size))
+    if not polygons:
+        raise InputError(f"{mask}: the mask of a defect marks nothing, and YOLO would learn it as good; remove the image or draw the mask")
+    return [f"{class_id} " + " ".join(f"{value:.6f}" for value in polygon.ravel()) + "\n" for polygon in polygons]
+
 # %% ../../nbs/sharing/00_exports.ipynb #92d9ec66
-_EXPORT_LAYOUTS = {"folders": _write_folders, "mvtec": _write_mvtec, "huggingface": _write_huggingface, "coco": _write_coco}
+_EXPORT_LAYOUTS = {
+    "folders": _write_folders,
+    "mvtec": _write_mvtec,
+    "huggingface": _write_huggingface,
+    "coco": _write_coco,
+    "yolo": _write_yolo,
+}
 
 # %% ../../nbs/sharing/00_exports.ipynb #91f981aa
 def export_set(
     source,  # a folder of generated images, or a DefectSpectrumDataset
     out: str | Path,  # a folder that is not there yet, or empty
-    layout: str = "folders",  # or mvtec, huggingface, coco
+    layout: str = "folders",  # or mvtec, huggingface, coco, yolo
     category: str | None = None,  # the product's name in MVTec AD's layout; None is product
     good=None,  # for mvtec: real good images to train on, a folder or a DefectSpectrumDataset
 ) -> Path:  # out
@@ -115,11 +188,11 @@ def export_set(
         raise InputError(f"unknown layout {layout!r}; known are {', '.join(_EXPORT_LAYOUTS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not empty; nothing is replaced: choose another folder")
-    images, folder = _read_set(source)
+    images, folder, tests = _read_set(source)
     _check_places(folder, out, category)
     _say_what_is_missing(images, layout, good)
     _say_what_is_left_out(images, folder)
-    options = dict(category=category or "product", good=good) if layout == "mvtec" else {}
+    options = dict(mvtec=dict(category=category or "product", good=good), yolo=dict(tests=_held_out(tests, images))).get(layout, {})
     replace_folder(out.resolve(), lambda part: _EXPORT_LAYOUTS[layout](images, part, **options))  # what a link leads to
     return out
 
@@ -129,6 +202,11 @@ def _check_places(folder, out, category):
     check_names([category or "product"], what="product")
     if folder.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies inside the set that is copied; choose a folder elsewhere")
+
+
+def _held_out(tests, images):
+    "The images for testing, if there are defects among them."
+    return tests if any(path in tests and not is_good(name) for path, name, _ in images) else set()
 
 
 def _say_what_is_left_out(images, folder):
@@ -143,10 +221,14 @@ def _say_what_is_left_out(images, folder):
 
 def _say_what_is_missing(images, layout, good):
     without = sum(mask is None and not is_good(name) for _, name, mask in images)
-    if layout not in ("mvtec", "coco"):
+    if layout not in ("mvtec", "coco", "yolo"):
         if any(mask for _, _, mask in images):
-            log.warning("the masks are left out: %s has no place for them; mvtec and coco have", layout)
+            log.warning("the masks are left out: %s has no place for them; mvtec, coco and yolo have", layout)
         return
+    if without and layout == "yolo":
+        raise InputError(
+            f"{without} defect images have no mask, and YOLO would learn them as good; generate with --pairs, or choose another layout"
+        )
     if without:
         log.warning(
             "%d defect images have no mask: readers of %s that want pixel labels cannot use them; "
