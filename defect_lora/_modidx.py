@@ -1212,6 +1212,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'defect_lora.model.base._find_base': ('model/base.html#_find_base', 'defect_lora/model/base.py'),
                                         'defect_lora.model.base._find_files': ('model/base.html#_find_files', 'defect_lora/model/base.py'),
                                         'defect_lora.model.base._finite': ('model/base.html#_finite', 'defect_lora/model/base.py'),
+                                        'defect_lora.model.base._hub_answers': ( 'model/base.html#_hub_answers',
+                                                                                 'defect_lora/model/base.py'),
                                         'defect_lora.model.base._in_slices': ('model/base.html#_in_slices', 'defect_lora/model/base.py'),
                                         'defect_lora.model.base._load_part': ('model/base.html#_load_part', 'defect_lora/model/base.py'),
                                         'defect_lora.model.base._sizes_on_hub': ( 'model/base.html#_sizes_on_hub',

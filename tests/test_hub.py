@@ -95,6 +95,7 @@ except InputError as error:
 """
     done = run_with_hub(code, "http://nowhere.invalid", HF_HOME=str(tmp_path))
     assert done.returncode == 0 and "cannot be loaded" in done.stdout and len(done.stdout.splitlines()) == 1, done.stderr[-2000:]
+    assert "Hub cannot be reached" in done.stdout and "Retrying" not in done.stderr
 
 
 @pytest.mark.parametrize("machine, variant", [("gpu", ".fp16"), ("cpu", "")])

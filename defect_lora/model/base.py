@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 
@@ -41,6 +43,7 @@ import diffusers  # noqa: E402
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin, UNet2DConditionModel  # noqa: E402
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution  # noqa: E402
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache  # noqa: E402
+from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE  # noqa: E402
 from huggingface_hub.errors import EntryNotFoundError  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
 
@@ -184,7 +187,21 @@ def _find_files(source, local_files_only, cache_dir):  # variant, options of the
         files = [*_CONFIGS, *(_weights(part, variant) for part in ("unet", "vae"))]
         if all(isinstance(try_to_load_from_cache(source, file, cache_dir), str) for file in files):
             return variant, dict(local_files_only=True, cache_dir=cache_dir)
+    started = isinstance(try_to_load_from_cache(source, _CONFIGS[-1], cache_dir), str)
+    if not (local_files_only or started or HF_HUB_OFFLINE or _hub_answers()):
+        why = "it is not on this disk, and the Hub cannot be reached; check the network, or give a local folder in diffusers' layout"
+        raise InputError(f"{source} cannot be loaded: {why}")
     return None if local_files_only else _announce_download(source), dict(local_files_only=local_files_only, cache_dir=cache_dir)
+
+
+def _hub_answers():
+    try:
+        urlopen(Request(ENDPOINT, method="HEAD"), timeout=10).close()
+    except HTTPError:  # an answer, too
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _announce_download(source):  # variant: fp16 or None
