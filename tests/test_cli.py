@@ -147,7 +147,7 @@ FLAGS = {  # each command's, as scripts may use them; a flag may get a new spell
     "--snr-gamma --batch-size --accumulation --gradient-checkpointing --no-gradient-checkpointing --fit-memory --no-fit-memory "
     "--mixed-precision --sample-every --samples-per-class --evaluate-every --evaluate-per-class --unseen-per-class --patience "
     "--num-inference-steps --guidance-scale --start --save-every --keep-checkpoints --mirror --tracker --seed --phases "
-    "--epochs --recipe",
+    "--epochs --recipe --init-embedding",
     "generate": "--run --out --per-class --classes --seed --num-inference-steps --guidance-scale --fast --batch-size --shard-size "
     "--pairs --good --real --category --layout",
     "evaluate": "--real --fake --category --out --features --usefulness --segmenter --curate --run",
@@ -158,6 +158,7 @@ SWITCHES = ["--fast", "--pairs", "--segmenter", "--curate", "--public"]
 PAIRED = ["--flip", "--gradient-checkpointing", "--fit-memory"]  # these have a --no- beside them
 WORDS = {
     "--fit": "crop",
+    "--init-embedding": "words",
     "--targets": "all",
     "--mixed-precision": "bf16",
     "--start": "mean",

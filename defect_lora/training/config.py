@@ -123,6 +123,7 @@ class ModelOptions:
     dropout: float = 0.1  # inside the adapters
     target_modules: Literal["attention", "all"] = "attention"  # the layers that get adapters: attention, or all
     tokens: int = 1  # embedding vectors per class
+    init_embedding: Literal["random", "words"] = "random"  # class vectors begin at random, or as the text encoder's words; not measured
     conditioning_dropout: float = 0.1  # how often the class is replaced by zeros
 
 # %% ../../nbs/training/00_config.ipynb #75fc8717

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from defect_lora.data.files import InputError, RunError, check_names
 from defect_lora.data.layouts import is_good
-from defect_lora.model.base import SOLVERS, load_base, make_scheduler
+from defect_lora.model.base import SOLVERS, encode_words, load_base, make_scheduler
 from defect_lora.model.pipeline import DefectPipeline, check_size, fingerprint, size_multiple
 from defect_lora.model.scopes import TARGETS
 from defect_lora.model.unet import ClassConditionedUNet
@@ -85,10 +85,10 @@ class Trainer:
         self.size = config.size or self.base.size
         check_size(self.size, size_multiple(self.base.unet, self.base.vae))
         dataset = _open_dataset(config, self.size, Path(out)) if dataset is None else dataset
-        _check_dataset(dataset, config, begun=list_checkpoints(self.folder.checkpoints))
+        _check_dataset(dataset, config, begun := any_process(self.accelerator, bool(list_checkpoints(self.folder.checkpoints))))
         self.data = LatentDataset(dataset, self.base, config, self.accelerator.device, self.accelerator.is_main_process)
         self.plan = Plan(config, len(self.data))
-        self.model, self.given = _prepare_model(model, self.base, config, len(self.data.classes), self.accelerator)
+        self.model, self.given = _prepare_model(model, self.base, config, self.data.classes, self.accelerator, begun)
         self.updates, self.guard = Updates(self.model, config, self.accelerator), LossGuard()
         self.microbatches = Microbatches(config, self.accelerator, self.model.unet, self.folder.path / "cut.json")
         self.interruption, self.phase, self.step, self.stopped = _Interruption(), None, 0, False
@@ -362,17 +362,19 @@ def _check_masks(dataset, config):
         log.warning("%d of %d defect images in %s have no mask, such as %s; %s", len(missing), len(defects), where, missing[0], remedy)
 
 
-def _prepare_model(model, base, config, num_classes, accelerator):
+def _prepare_model(model, base, config, classes, accelerator, begun):
     "The model that is trained, its frozen weights in the precision that the device computes in; and a digest of what the caller brought."
     precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)
     stock, given = dict(base.unet.named_parameters()), model is not None
     if isinstance(model, ClassConditionedUNet):
-        _check_model(model, config, num_classes)
+        _check_model(model, config, len(classes))
     else:
         options = {name: getattr(config, name) for name in ("rank", "alpha", "dropout", "tokens", "conditioning_dropout")}
         unet = torch.nn.Module.to(model or base.unet, precision)
         with seeded(derive_seed(config.seed, "model")):
-            model = ClassConditionedUNet(unet, num_classes, target_modules=TARGETS[config.target_modules], **options)
+            model = ClassConditionedUNet(unet, len(classes), target_modules=TARGETS[config.target_modules], **options)
+        if config.init_embedding == "words" and not begun:  # else a checkpoint has them
+            model.embedding_weight().copy_(encode_words(base.name, classes, config.tokens))
     if given:
         model.unfrozen |= _changed_weights(model, stock)  # saved with the model: they are not the base's
     return model.to(accelerator.device), fingerprint(model.base_parameters().values()) if given else None
