@@ -97,8 +97,9 @@ class Trainer:
     @property
     def pipeline(self) -> DefectPipeline:
         "The model as it is now, ready to generate."
+        pipe = self._pipeline()  # for its means it may encode, and release the autoencoder
         self.base.restore_vae(self.accelerator.device)
-        return self._pipeline()
+        return pipe
 
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
