@@ -38,30 +38,6 @@ def test_earlier_run():
     assert f"its ratio was {found['sample_vs_merged']:.2f}" in SPEED
 
 
-def test_study():
-    "Class accuracy and KID of every seed, in the order of the seeds."
-    found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
-    paragraph = short("02_training")
-    for kind in ("tuned", "untouched"):
-        rows = [found[f"{kind}, seed {seed}"] for seed in range(3)]
-        assert listed([f"{row['kid']['value']:.0f}" for row in rows]) in paragraph
-    rows = [found[f"tuned, seed {seed}"] for seed in range(3)]
-    assert listed([f"{row['class_accuracy']['value']:.0%}".replace("%", " %") for row in rows]) in paragraph
-
-
-def test_start():
-    "What beginning with the mean does after 100 epochs, beside the same training that begins with noise."
-    said = short("02_training")
-    found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
-    rows = {kind: [found[f"{kind}, epoch 100, seed {seed}"] for seed in range(3)] for kind in ("from the mean", "one token")}
-    distance, share = (
-        {kind: listed([form(row) for row in of]) for kind, of in rows.items()}
-        for form in (lambda row: f"{row['kid']['value']:.0f}", lambda row: f"{100 * row['class_accuracy']['value']:.0f} %")
-    )
-    assert f"KID is then {distance['from the mean']} instead of {distance['one token']}, and {share['from the mean']} of 90 images" in said
-    assert f"given their class instead of {share['one token']}." in said
-
-
 def test_trust():
     "How often the intervals hold the truth, the faults are named, and perfect images are called good."
     said, results = short("03_trust"), ROOT / "nbs" / "studies" / "results"

@@ -162,7 +162,7 @@ def _about(config):
     size, classes, base = config["size"], config["classes"], config["base"]
     stand_in = (
         " This base is a small stand-in that has seen rendered scenes only; it is not Stable Diffusion, and of no use for photographs."
-        if is_small_base(config["unet"])
+        if is_small_base(config["base"])
         else ""
     )
     return (
