@@ -101,13 +101,13 @@ def _check_base(name):
         raise InputError(f"unknown base {name!r}: use tiny, sd15, an existing folder in diffusers' layout, or a Hub id such as owner/name")
 
 
-def _outside(out, **folders):
+def _outside(out, flag="--out", **folders):
     "What is written does not join what is read."
     for name, folder in folders.items():
         if folder and Path(folder).resolve() == Path(out).resolve():
-            raise InputError(f"--out and {_flag(name)} are the same folder, {folder}; choose another one for --out")
+            raise InputError(f"{flag} and {_flag(name)} are the same folder, {folder}; choose another one for {flag}")
         if folder and Path(folder).resolve() in Path(out).resolve().parents:
-            raise InputError(f"--out lies inside {_flag(name)}, {folder}, whose images it would join; choose a folder elsewhere")
+            raise InputError(f"{flag} lies inside {_flag(name)}, {folder}, whose images it would join; choose a folder elsewhere")
 
 
 def _output_folder(out):
@@ -189,7 +189,9 @@ class Train:
         "Train, or go on."
         config = self.config()
         _input_folders(data=self.data.data, masks=self.data.masks)
-        _outside(self.out, data=self.data.data, masks=self.data.masks)
+        for flag, place in (("--out", self.out), ("--backup", self.saving.backup)):
+            if place:
+                _outside(place, flag, data=self.data.data, masks=self.data.masks)
         _check_layout(self.data.data, self.data.category)
         _check_base(self.model.base)
         _output_folder(self.out)
@@ -491,21 +493,19 @@ _ENOUGH = 5  # of each class
 
 def _not_trained_on(args):
     "The real images to judge by, without those that the run was trained on where enough are left, and a line that says so."
-    from defect_lora import DefectSpectrumDataset
+    from defect_lora.data.dataset import open_to_judge_by
     from defect_lora.training.run_folder import trained_images
 
     digests = trained_images(args.run).digests if args.run else set()
-    if not digests:
-        return args.real, []
-    real = DefectSpectrumDataset(args.real, category=args.category, choose="earlier")  # all but what a layout trains on
-    others = [sample for sample in real.samples if file_sha256(sample.path) not in digests]
+    real = open_to_judge_by(args.real, args.category)
+    others = [sample for sample in real.samples if not digests or file_sha256(sample.path) not in digests]
     seen = len(real) - len(others)
     if not seen:
-        return args.real, []
+        return real, []
     said = f"{seen} of {len(real)} real photographs had been trained on"
     if min(sum(sample.label == label for sample in others) for label in range(len(real.classes))) < _ENOUGH:
         few = f"fewer than {_ENOUGH} others of a class are left, so all are judged by: give photographs that the run has not seen as --real"
-        return args.real, [f"{said}; {few}."]
+        return real, [f"{said}; {few}."]
     real.samples = others
     return real, [f"{said}; judged by are the {len(others)} others."]
 

@@ -1,19 +1,22 @@
 "What lies in a user's folders: parts for testing stay held out, masks are no photographs, the few that are learned from are varied."
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cli import main
+from defect_lora.cli import _not_trained_on, main
 from defect_lora.data.cables import render_cable
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
 from defect_lora.data.layouts import find_category, find_good_parts, labelled_images
+from defect_lora.data.overview import overview
 from defect_lora.evaluation.evaluator import read_sets
 from defect_lora.sharing.exports import export_set
-from defect_lora.training.config import TrainConfig
+from defect_lora.training.config import TrainConfig, note_data_places
 from defect_lora.training.run_folder import as_begun, list_images, open_photographs
 
 
@@ -114,8 +117,9 @@ def test_masks_elsewhere_are_found(tmp_path):
     photograph(tmp_path / "data/good/0.png")
     dataset = DefectSpectrumDataset(tmp_path / "data", masks_in=tmp_path / "labels", masks=True)
     assert [s.mask and s.mask.parent.parent.name for s in dataset.samples] == ["labels", "labels", None]
+    save_mask(tmp_path / "others/tile/0.png")
     with pytest.raises(InputError, match="has no mask of the images"):
-        DefectSpectrumDataset(tmp_path / "data", masks_in=tmp_path / "data/good")
+        DefectSpectrumDataset(tmp_path / "data", masks_in=tmp_path / "others")
 
 
 def test_a_class_of_masks_is_refused(tmp_path):
@@ -125,6 +129,111 @@ def test_a_class_of_masks_is_refused(tmp_path):
         DefectSpectrumDataset(tmp_path)
     (tmp_path / "dent_gt").rename(tmp_path / "dent_mask")
     assert DefectSpectrumDataset(tmp_path).classes == ["dent"]
+
+
+@pytest.fixture
+def split(tmp_path):
+    "Two photographs of good parts and two of a defect in each part, of the same names."
+    for at, part in enumerate(("train", "test")):
+        for i in range(2):
+            for kind in ("good", "bent_wire"):
+                photograph(tmp_path / "split" / part / kind / f"{i}.png", kind, i + 5 * at)
+    return tmp_path / "split"
+
+
+def test_a_split_is_judged_by_what_is_for_testing(split, tmp_path, caplog):
+    photograph(tmp_path / "fake/bent_wire/0.png", "bent_wire", 7)
+    list_images(tmp_path / "run", DefectSpectrumDataset(split))
+    for run in (None, tmp_path / "run"):
+        real, said = _not_trained_on(SimpleNamespace(real=split, category=None, run=run))
+        assert parts(read_sets(real, tmp_path / "fake").real) == ["test"] * 4 and not said
+    assert parts(read_sets(split, tmp_path / "fake").real) == ["test"] * 4
+    shutil.copy(split / "train/good/0.png", split / "test/good/seen.png")
+    real, said = _not_trained_on(SimpleNamespace(real=split, category=None, run=tmp_path / "run"))  # too few others
+    assert parts(s.path for s in real.samples) == ["test"] * 5 and "1 of 5 real photographs" in said[0]
+    assert not caplog.records
+    photograph(split / "train/broken/0.png")
+    assert len(read_sets(split, tmp_path / "fake").real) == 6 and "nothing of broken is for testing" in caplog.text
+
+
+def masks_of(dataset):
+    return {"/".join(s.path.parts[-3:]): s.mask for s in dataset.samples + dataset.rest if s.mask}
+
+
+def test_a_train_that_holds_defects_is_learned_from(split, caplog):
+    save_mask(split / "ground_truth/bent_wire/5_mask.png")
+    photograph(split / "test/bent_wire/5.png", "bent_wire", 9)
+    dataset = DefectSpectrumDataset(split)
+    assert parts(s.path for s in dataset.samples) == ["train"] * 4 and list(masks_of(dataset)) == ["test/bent_wire/5.png"]
+
+
+def test_a_mask_that_fits_two_photographs_is_nobodys(split, tmp_path, caplog):
+    photograph(split / "train/bent_wire/only.png", "bent_wire", 9)
+    for name in ("0", "only"):
+        save_mask(tmp_path / "labels/bent_wire" / f"{name}.png")
+    assert list(masks_of(DefectSpectrumDataset(split, masks_in=tmp_path / "labels"))) == ["train/bent_wire/only.png"]
+    assert "fit photographs of several folders are left out: 1," in caplog.text
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_masks_sorted_as_the_split_are_found(inside, split, tmp_path):
+    place = split / "masks" if inside else tmp_path / "labels"
+    for part in ("train", "test"):
+        save_mask(place / part / "bent_wire/0.png")
+    found = masks_of(DefectSpectrumDataset(split, masks_in=None if inside else place))
+    assert found == {f"{part}/bent_wire/0.png": place / part / "bent_wire/0.png" for part in ("train", "test")}
+
+
+def test_photographs_are_not_their_own_masks(split):
+    for data, place in ((split, split), (split / "train", split / "train"), (split / "train/", split / "train/bent_wire")):
+        with pytest.raises(InputError, match="the photographs themselves"):
+            DefectSpectrumDataset(data, masks_in=place)
+
+
+def test_every_mask_beside_a_photograph_is_withheld(tmp_path):
+    photograph(tmp_path / "dent/0.png", "bent_wire")
+    save_mask(tmp_path / "dent/0_mask.png")
+    photograph(tmp_path / "dent/0_rgb_mask.png", "bent_wire", 3)
+    assert [s.path.name for s in find_category(tmp_path).samples] == ["0.png"]
+
+
+def test_a_class_named_mask_is_no_folder_of_masks(tmp_path):
+    for name in ("good", "mask"):
+        photograph(tmp_path / name / "0.png", "bent_wire")
+    with pytest.raises(InputError, match="mask: .*holds photographs; rename it, such as mask_defect"):
+        find_category(tmp_path)
+    mask = render_cable("bent_wire", 0, 32)[1]
+    masks = {"png": Image.merge("RGB", [mask, mask.point(lambda v: v // 2), mask]), "jpg": mask}  # in colour, and blurred
+    for suffix, image in masks.items():
+        shutil.rmtree(tmp_path / "mask")
+        (tmp_path / "mask").mkdir()
+        image.save(tmp_path / "mask" / f"0.{suffix}")
+        assert find_category(tmp_path).samples[0].mask
+
+
+def test_a_class_for_testing_alone_is_odd(split):
+    photograph(split / "test/scratch/0.png", "bent_wire")
+    assert any(line.startswith("odd: scratch: what is learned from is for testing") for line in overview(DefectSpectrumDataset(split)))
+
+
+def test_parts_of_a_split_in_capitals_and_of_other_names(split):
+    for part in ("train", "test"):
+        (split / part).rename(split / part.title())
+    dataset = DefectSpectrumDataset(split)
+    assert dataset.layout == "train and test" and parts(s.path for s in dataset.samples) == ["Train"] * 4
+    (split / "Test").rename(split / "testing")
+    with pytest.raises(InputError, match="the parts of a split are named train, test, val"):
+        DefectSpectrumDataset(split)
+
+
+def test_masks_move_with_their_photographs(split, tmp_path):
+    save_mask(tmp_path / "labels/train/bent_wire/0.png")
+    run = tmp_path / "run"
+    noted = note_data_places(TrainConfig(data=str(split), masks=str(tmp_path / "labels")), run)
+    (tmp_path / "moved").mkdir()
+    for name in ("split", "labels"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert list(masks_of(open_photographs(noted, tmp_path / "moved/run"))) == ["train/bent_wire/0.png"]
 
 
 @pytest.fixture
@@ -197,6 +306,9 @@ def test_what_is_written_does_not_join_what_is_read(command, mvtec, tmp_path, ca
         before = sorted(mvtec.rglob("*"))
         assert main([*command.format(mvtec, mvtec).split(), "--out", str(out)]) == 2
         assert "--out" in capsys.readouterr().err and sorted(mvtec.rglob("*")) == before
+    if command.startswith("train"):
+        assert main([*command.format(mvtec).split(), "--out", str(tmp_path / "run"), "--backup", str(mvtec / "copy"), "--dry-run"]) == 2
+        assert "--backup lies inside --data" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -425,3 +425,16 @@ class DefectSpectrumDataset(Dataset):
         if self.masks:
             item["mask"] = torch.from_numpy(self.mask(i)).float()[None]
         return item
+
+# %% ../../nbs/data/03_dataset.ipynb #3a25bf81
+def open_to_judge_by(
+    source,  # a folder in any of the known layouts; a data set is taken as it is
+    category: str | None = None,  # such as cable; None takes the only one
+) -> DefectSpectrumDataset:
+    "The real images that generated ones are judged by. Raises InputError."
+    if hasattr(source, "samples"):
+        return source
+    dataset = DefectSpectrumDataset(source, category=category, choose="earlier")  # all but what a layout trains on
+    if names := sorted({dataset.classes[sample.label] for sample in dataset.samples if sample.role == "train"}):
+        log.warning("%s: nothing of %s is for testing, so it is judged by images for training", source, ", ".join(names))
+    return dataset

@@ -10,10 +10,10 @@ import csv
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -88,21 +88,21 @@ def _mask_finder(
 def _with_masks(folder, places):  # [(image, mask or None)]
     "A folder's images with their masks, which lie in other places or beside them."
     images = list_images(folder)
-    beside, find = _masks_beside(images), _mask_finder(places)
-    masks = set(beside.values())
+    (beside, masks), find = _masks_beside(images), _mask_finder(places)
     return [(path, find(path) or beside.get(path)) for path in images if path not in masks]
 
 
-def _masks_beside(images):  # image -> mask
+def _masks_beside(images):  # image -> mask, and all that are masks
     "The masks among the images of one folder."
-    stems, masks = {}, {}
+    stems, masks, every = {}, {}, set()
     for path in sorted(images, key=lambda path: path.suffix.lower() == ".png"):  # a mask is a PNG rather than its photograph
         stems.setdefault(path.stem.lower(), []).append(path)
     for stem, same in stems.items():
         marks = [path for end in ("_mask", "_rgb_mask", "_rbg_mask") for path in stems.get(stem + end, [])]
         marks += [path for path in same[1:] if looks_like_mask(path) and not looks_like_mask(same[0])]
         masks |= {same[0]: marks[0]} if marks else {}
-    return masks
+        every |= {*marks}
+    return masks, every
 
 # %% ../../nbs/data/02_layouts.ipynb #61e4b01f
 def _read_ds_mvtec(
@@ -120,7 +120,7 @@ def _read_mvtec_ad(
     train = _subfolders(folder / "train")
     only_good = [path.name for path in train] == ["good"]
     classes = {path.name: [path] for path in _subfolders(folder / "test")}
-    if not classes or not (only_good or (folder / "ground_truth").is_dir()):
+    if not classes or not (only_good or (not train and (folder / "ground_truth").is_dir())):  # a train that has more is a split
         return None
     if only_good:
         classes.setdefault("good", []).append(train[0])
@@ -213,23 +213,54 @@ def _read_class_folders(
 ) -> dict | None:  # class name -> [(image, mask or None)]
     "A folder per class, the images directly inside."
     found = {c.name: _with_masks(c, places) for c, places in _class_folders(folder)}
-    return found if any(found.values()) else None
+    if not any(found.values()):
+        return None
+    for place in _subfolders(folder):
+        some = list_images(place)[:3] if place.name.lower() in _MASKS else []
+        if some and not any(map(_may_be_mask, some)):
+            raise InputError(f"{place}: a folder of this name is for masks, and holds photographs; rename it, such as {place.name}_defect")
+    return found
+
+
+def _may_be_mask(path):
+    "As `looks_like_mask`, and in colour, or blurred by JPEG."
+    try:
+        image = open_image(path)
+    except InputError:
+        return True  # is said where it is needed
+    grey = np.asarray(image.convert("L"))
+    return bool(image.getcolors(32)) or float(((grey < 32) | (grey > 223)).mean()) > 0.95
 
 # %% ../../nbs/data/02_layouts.ipynb #dfd886f4
 def with_masks(
     listing: Listing,
-    place: Path,  # of masks: in a folder of each class, in <class>_mask, or directly inside
+    place: Path,  # of masks: in a folder of each class, in <class>_mask, either perhaps below train and test, or directly inside
 ) -> Listing:
-    "A listing whose images without a mask have those of a folder."
-    stems = Counter(sample.path.stem.lower() for sample in listing.samples)
-    found = []
-    for label, name in enumerate(listing.classes):
-        find = _mask_finder([place / name, *(place / f"{name}_{end}" for end in _MASKS)])
-        flat = _mask_finder([place])
-        for sample in (sample for sample in listing.samples if sample.label == label):
-            mask = sample.mask or find(sample.path) or (flat(sample.path) if stems[sample.path.stem.lower()] == 1 else None)
-            found.append(replace(sample, mask=mask))
+    "A listing whose images without a mask have those of a folder; a mask that fits images of several folders is nobody's."
+    homes, find, shared = {}, cache(lambda folders: _mask_finder(folders)), []
+    for sample in listing.samples:
+        for key in (sample.path.stem.lower(), (sample.label, sample.path.stem.lower())):
+            homes.setdefault(key, set()).add(sample.path.parent)
+
+    def mask_of(sample):
+        name, part, stem = listing.classes[sample.label], sample.path.parent.parent.name, sample.path.stem.lower()
+        own, of_class, _ = levels = [*((at / name, *(at / f"{name}_{end}" for end in _MASKS)) for at in (place / part, place)), (place,)]
+        at, mask = next(((at, mask) for at in levels if (mask := find(at)(sample.path))), (None, None))
+        if mask and at != own and len(homes[(sample.label, stem) if at == of_class else stem]) > 1:
+            shared.append(mask)
+            return None
+        return mask
+
+    found = [sample if sample.mask else replace(sample, mask=mask_of(sample)) for sample in listing.samples]
+    if shared:
+        _say_shared(place, len(set(shared)), shared[0])
     return replace(listing, samples=found)
+
+
+@cache
+def _say_shared(place, number, such):
+    remedy = "sort them into <class>/, or train/<class>/ and test/<class>/"
+    log.warning("%s: masks that fit photographs of several folders are left out: %d, such as %s; %s", place, number, such, remedy)
 
 # %% ../../nbs/data/02_layouts.ipynb #9093d7e7
 _SPLIT = ("train", "test", "val", "valid", "validation")
@@ -239,8 +270,9 @@ def _read_split(
     folder: Path,  # holds train/ and test/
 ) -> dict | None:  # class name -> [(image, mask or None)]
     "train/<class>, test/<class>."
-    parts = [_read_class_folders(folder / name) for name in _SPLIT if (folder / name).is_dir()]
-    if not (folder / "train").is_dir() or len(parts) < 2 or None in parts:
+    folders = [path for path in _subfolders(folder) if path.name.lower() in _SPLIT]
+    parts = [_read_class_folders(path) for path in folders]
+    if "train" not in (path.name.lower() for path in folders) or len(parts) < 2 or None in parts:
         return None
     return {name: [item for part in parts for item in part.get(name, [])] for name in {name for part in parts for name in part}}
 
@@ -290,7 +322,9 @@ def _locate(
         return root, *look
     folders = [(path, *look) for path in _candidate_folders(root, category) if (look := _recognise(path))]
     if category is None and len(folders) > 1:
-        raise InputError(f"{root}: holds several categories; choose one of them: {', '.join(path.name for path, *_ in folders)}")
+        names = [path.name for path, *_ in folders]
+        hint = f"; the parts of a split are named {', '.join(_SPLIT)}" if any(n.lower().startswith(_SPLIT) for n in names) else ""
+        raise InputError(f"{root}: holds several categories; choose one of them: {', '.join(names)}{hint}")
     if not folders:
         wanted = f"category {category!r}" if category else "data set"
         hint = "; put the images of each class into a folder of its own" if list_images(root) else ""
@@ -328,7 +362,7 @@ def find_category(
     if check_files:
         check_images([sample.path for sample in samples])
     listing = Listing(folder, layout, sorted(found), samples)
-    if layout == "class folders":
+    if layout in ("class folders", "train and test"):
         for place in (place for place in _subfolders(folder) if place.name.lower() in _MASKS):
             listing = with_masks(listing, place)
     return listing if masks_in is None else _with_masks_elsewhere(listing, Path(masks_in))
@@ -337,7 +371,10 @@ def find_category(
 def _with_masks_elsewhere(listing, place):
     if not place.is_dir():
         raise InputError(f"{place}: no such folder of masks")
-    found = with_masks(listing, place)
+    found, photographs = with_masks(listing, place), {sample.path.resolve() for sample in listing.samples}
+    given = [*list_images(place), *(sample.mask for sample in found.samples if sample.mask)]
+    if itself := next((path for path in given if path.resolve() in photographs), None):
+        raise InputError(f"{place} holds the photographs themselves, such as {itself}; name the folder of their masks")
     if not any(sample.mask for sample in found.samples):
         raise InputError(f"{place} has no mask of the images in {listing.folder}: name masks as their images, in a folder of each class")
     return found
@@ -346,7 +383,7 @@ def _with_masks_elsewhere(listing, place):
 def _role(part, layout, class_name):
     "What a layout keeps an image for, by the folder below the category's."
     if layout == "train and test" or (layout == "MVTec AD" and is_good(class_name)):
-        return "train" if part == "train" else "test"
+        return "train" if part.lower() == "train" else "test"
     return None
 
 # %% ../../nbs/data/02_layouts.ipynb #93e88303

@@ -77,13 +77,16 @@ def _missing_masks(dataset):
 def _few(dataset):
     if few := [f"{name} {len(picked + rest)}" for name, picked, rest in _of_classes(dataset) if len(picked + rest) < 3]:
         yield f"hardly enough to learn a class from: {', '.join(few)}"
-    if all(sample.role == "test" for sample in dataset.samples if is_good(dataset.classes[sample.label])) and any(
-        is_good(dataset.classes[sample.label]) for sample in dataset.samples
-    ):
-        yield "the good parts are those for testing, since there are no others: who judges by them has seen them"
+
+
+def _for_testing(dataset):
+    "Classes that are learned from what is kept for testing."
+    for name, picked, _ in _of_classes(dataset):
+        if picked and all(sample.role == "test" for sample in picked):
+            yield f"{name}: what is learned from is for testing, since there is nothing else: who judges by it has seen it"
 
 # %% ../../nbs/data/05_overview.ipynb #3fbd1a36
-_CHECKS = (_differences, _twins, _names_alike, _strange_images, _missing_masks, _few)
+_CHECKS = (_differences, _twins, _names_alike, _strange_images, _missing_masks, _few, _for_testing)
 
 # %% ../../nbs/data/05_overview.ipynb #a2301254
 def _table(dataset, kept):

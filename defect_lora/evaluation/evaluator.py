@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageChops, ImageFilter
 
 from .classifier import confusion_counts, measure_class_accuracy, predict_classes
-from ..data.dataset import DefectSpectrumDataset, fit_image
+from ..data.dataset import DefectSpectrumDataset, fit_image, open_to_judge_by
 from defect_lora.evaluation.distances import (
     MIN_IMAGES,
     TOLD_APART,
@@ -61,7 +61,7 @@ def read_sets(
     category: str | None = None,  # which product of the real folder
 ) -> Sets:
     "Read two sets that can be compared. Raises InputError."
-    paths, names = labelled_images(real if hasattr(real, "samples") else DefectSpectrumDataset(real, category=category))
+    paths, names = labelled_images(open_to_judge_by(real, category))
     fake_paths, fake_names = labelled_images(fake, category)
     classes = sorted(set(names))
     unknown = sorted(set(fake_names) - set(classes))

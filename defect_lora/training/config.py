@@ -334,6 +334,17 @@ def find_data(
         raise InputError(f"{run} was trained on {config.data}, which is not there any more (looked for {looked})")
     return found
 
+# %% ../../nbs/training/00_config.ipynb #f2a0f041
+def find_masks(
+    config: "TrainConfig",  # of the run
+    data: Path,  # where its photographs are now
+) -> str | None:
+    "The folder of the masks that a run was given, also where it moved with the photographs; None where there was none."
+    if not config.masks or not config.data_places or Path(config.masks).is_dir():
+        return config.masks
+    moved = os.path.normpath(Path(data).resolve() / os.path.relpath(config.masks, config.data_places[0]))
+    return moved if os.path.isdir(moved) else config.masks
+
 # %% ../../nbs/training/00_config.ipynb #50a224e3
 _OBSERVING = (
     "data masks choose sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "

@@ -22,7 +22,7 @@ from defect_lora.data.files import InputError, file_sha256, replace_folder, writ
 from defect_lora.training.backup import Backup, restore_run
 from defect_lora.training.checkpoints import disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, save_checkpoint, step_of
 from defect_lora.training.checkpoints import sweep
-from defect_lora.training.config import TrainConfig, current_names, differences, find_data, note_data_places
+from defect_lora.training.config import TrainConfig, current_names, differences, find_data, find_masks, note_data_places
 from defect_lora.training.metrics import MetricsReader, as_lines, best_of, losses, read_metrics, save_curves, write_metrics
 
 log = logging.getLogger(__name__)
@@ -295,8 +295,9 @@ def open_photographs(
     "What a run learns from. Raises InputError."
     places = [Path(place) / "images.json" for place in filter(None, (run, config.backup))]
     chosen = next(filter(None, map(_read_list, places)), None)
-    how = dict(per_class=config.per_class, choose=config.choose, masks_in=config.masks, chosen=chosen)
-    dataset = DefectSpectrumDataset(data or find_data(config, run), category=config.category, **how, **options)
+    data = data or find_data(config, run)
+    how = dict(per_class=config.per_class, choose=config.choose, masks_in=find_masks(config, data), chosen=chosen)
+    dataset = DefectSpectrumDataset(data, category=config.category, **how, **options)
     if not len(dataset):
         raise InputError(f"{dataset.folder} has none of the images that {run} was begun with; take another folder, or put them back")
     return dataset
