@@ -1034,6 +1034,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'defect_lora/generation/image_set.py'),
                                                   'defect_lora.generation.image_set.pair_place': ( 'generation/image_set.html#pair_place',
                                                                                                    'defect_lora/generation/image_set.py'),
+                                                  'defect_lora.generation.image_set.with_rejected': ( 'generation/image_set.html#with_rejected',
+                                                                                                      'defect_lora/generation/image_set.py'),
                                                   'defect_lora.generation.image_set.zip_set': ( 'generation/image_set.html#zip_set',
                                                                                                 'defect_lora/generation/image_set.py')},
             'defect_lora.generation.painting': { 'defect_lora.generation.painting.Painted': ( 'generation/painting.html#painted',

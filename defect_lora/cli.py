@@ -243,6 +243,7 @@ class Generate:
     guidance_scale: float | None = None  # how strongly the class is followed; by default likewise
     fast: bool = False  # a multistep solver, DPM-Solver++, with 20 steps if --num-inference-steps does not say otherwise
     batch_size: int = 8  # images generated at once; changes an image by rounding alone
+    top_up: bool = False  # make one more for each image that evaluate --curate took out, so that --per-class are there
     shard_size: int | None = None  # write tar files of so many images each, in WebDataset's layout, instead of loose files
     base: str | None = None  # folder or Hub id of the base, where the model's own is not found
     pairs: Pairs = field(default_factory=Pairs)
@@ -272,6 +273,7 @@ class Generate:
             seed=self.seed,
             batch_size=self.batch_size,
             shard_size=self.shard_size,
+            top_up=self.top_up,
             **self._sampling(),
         )
         manifest = Path(self.out) / "manifest.jsonl"
@@ -293,6 +295,7 @@ class Generate:
             seed=self.seed,
             batch_size=self.batch_size,
             layout=self.pairs.layout or "ds-mvtec",
+            top_up=self.top_up,
             **sampling,
         )
         files = [Path(self.out) / name for name in ("manifest.jsonl", "annotations.json")]
@@ -318,6 +321,7 @@ class Generate:
         _check_model(self.run)
         _outside(self.out, good=self.pairs.good, real=self.pairs.real, data=_learned_from(self.run))
         _check_pairs(self.pairs)
+        _require(not self.top_up or self.shard_size is None, "--top-up", "given", "left out: nothing is taken out of shards")
         _require(not self.pairs.pairs or self.shard_size is None, "--shard-size", self.shard_size, "left out: pairs are loose files")
         if self.pairs.pairs:
             _check_real_masks(self.run, self.pairs)

@@ -12,8 +12,8 @@ from PIL import Image
 from defect_lora.data.images import png_bytes
 from defect_lora.data.layouts import MASK_KEYS, find_category, read_manifest
 from defect_lora.evaluation.curation import _Decision, curate
-from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, image_place, pair_place
-from defect_lora.generation.sampling import fill_set
+from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, image_place, pair_place, with_rejected
+from defect_lora.generation.sampling import _plan_images, fill_set
 
 CLASSES = ["bent", "good"]
 
@@ -88,3 +88,20 @@ def test_a_killed_process_leaves_nothing_for_long(tmp_path):
     time.sleep(0.1)
     fill(image_set(tmp_path / "set"))
     assert not list(left.parent.glob(".*.tmp"))
+
+
+def test_a_set_is_topped_up_with_fresh_seeds(tmp_path):
+    out = tmp_path / "set"
+
+    def plan(count):
+        return ImageSet(out, [row | dict(model="tiny", weights="w") for row in _plan_images(CLASSES, [0], [count], seed=0)], 2)
+
+    assert fill(plan(4)) == [0, 1, 2, 3]
+    reject(out, 1)
+    assert fill(plan(4)) == [] and with_rejected(out, CLASSES, 4) == [5, 4]
+    assert fill(plan(5)) == [4]
+    reject(out, 3)
+    reject(out, 4)
+    assert with_rejected(out, CLASSES, 4) == [7, 4] and fill(plan(7)) and fill(plan(7)) == []
+    kept = read_manifest(out)
+    assert [row["index"] for row in kept] == [0, 2, 5, 6] and len({row["seed"] for row in kept}) == 4

@@ -23,7 +23,7 @@ from defect_lora.data.dataset import DefectSpectrumDataset, fit_image, fit_mask,
 from defect_lora.data.files import InputError, check_names, file_sha256
 from defect_lora.data.images import check_images, open_image, size_within, to_rgb
 from defect_lora.data.layouts import find_good_parts, is_good
-from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, defect_names, pair_place
+from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, defect_names, pair_place, with_rejected
 from defect_lora.generation.placement import Places, Unaligned, mask_window
 from defect_lora.generation.sampling import fill_set
 from defect_lora.model.base import encode_latents
@@ -312,16 +312,16 @@ def _plan_pairs(
     places: Places,
     classes: list,  # all that the model knows
     wanted: list,  # ids of those to paint
-    per_class: int,
+    counts: list,  # pairs of each of them
     seed: int,  # of the set
     layout: str,  # a key of PAIR_LAYOUTS
     category: str,  # the product's name
 ) -> list:  # a row per pair
     "What a set of pairs will hold."
     rows, digest = [], functools.cache(lambda path: file_sha256(path)[:16])
-    for c in wanted:
+    for c, count in zip(wanted, counts):
         order = np.random.default_rng([seed, c]).permutation(len(good))
-        for i in range(per_class):
+        for i in range(count):
             path = good[order[i % len(good)]]
             follows = dict(seed=image_seed(seed, c, i), good=path.name, good_sha256=digest(path), places=places.digest(classes[c]))
             rows.append(pair_place(layout, category, classes, c, i) | follows)
@@ -409,6 +409,7 @@ def paint_defects(
     progress: bool = True,  # show a bar over the pairs
     layout: str = "ds-mvtec",  # or mvtec
     category: str | None = None,  # the product's name; None is that of `real`
+    top_up: bool = False,  # make one more for each that was taken out of the set, so that per_class are there
 ) -> Path:  # out
     "Paint a set of pairs into a folder, or what is missing of it. Raises InputError."
     good, category = good if isinstance(good, list) else find_good_parts(good), category or real.category
@@ -416,7 +417,8 @@ def paint_defects(
     _check_pairs(good, [*pipe.classes, category], layout)
     wanted, places = list(dict.fromkeys(_defect_ids(pipe.classes, classes))), Places(good, real)
     how = pipe.settings(num_inference_steps, guidance_scale)
-    rows = [row | how for row in _plan_pairs(good, places, pipe.classes, wanted, per_class, seed, layout, category)]
+    counts = with_rejected(Path(out), [pipe.classes[c] for c in wanted], per_class) if top_up else [per_class] * len(wanted)
+    rows = [row | how for row in _plan_pairs(good, places, pipe.classes, wanted, counts, seed, layout, category)]
     check_images([path for path in good if path.name in {row["good"] for row in rows}])
     pairs = ImageSet(Path(out), rows, batch_size or 8, defect_names(pipe.classes))
     painter = _PairPainter(pipe, good, places)

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from defect_lora.data.files import InputError, check_names, sweep_temporaries
-from defect_lora.generation.image_set import ImageSet, image_place
+from defect_lora.generation.image_set import ImageSet, image_place, with_rejected
 from defect_lora.model.pipeline import WHOLE, DefectPipeline, check_inputs, class_ids, image_seed
 from defect_lora.training.memory import processes, sum_over_processes
 
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 def _plan_images(
     classes: list[str],  # all that the model knows
     wanted: list[int],  # ids of those to generate
-    per_class: int,
+    counts: list[int],  # images of each of them
     seed: int,  # of the set
     shard_size: int | None = None,  # images in a shard; None is loose files
 ) -> list[dict]:  # a row per image
     "What a set of whole images will hold. Raises InputError."
     check_names(classes)
     _check_shards(classes, shard_size)
-    images = [(c, i) for c in wanted for i in range(per_class)]
+    images = [(c, i) for c, count in zip(wanted, counts) for i in range(count)]
     return [
         dict(image_place(n, classes[c], i, shard_size), class_name=classes[c], class_id=c, index=i, seed=image_seed(seed, c, i))
         for n, (c, i) in enumerate(images)
@@ -120,11 +120,13 @@ def generate_images(
     progress: bool = True,  # show a bar over the images
     shard_size: int | None = None,  # images in a shard-000000.tar; None is loose files
     guidance_interval: tuple[float, float] = WHOLE,  # guided from this share of the steps to that
+    top_up: bool = False,  # make one more for each that was taken out of the set, so that per_class are there
 ) -> Path:  # out
     "Generate a set of images into a folder, or what is missing of it. Raises InputError."
     check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps, guidance_interval)
     wanted = list(dict.fromkeys(class_ids(pipe.classes if classes is None else classes, pipe.classes)))
-    rows = _plan_images(pipe.classes, wanted, per_class, seed, shard_size)
+    counts = with_rejected(Path(out), [pipe.classes[c] for c in wanted], per_class) if top_up else [per_class] * len(wanted)
+    rows = _plan_images(pipe.classes, wanted, counts, seed, shard_size)
     how = pipe.settings(num_inference_steps, guidance_scale, guidance_interval)
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval)
 
