@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.data.images import png_bytes
+from defect_lora.data.cables import write_cables
+from defect_lora.data.images import open_image, png_bytes, save_image
 from defect_lora.data.layouts import MASK_KEYS, find_category, read_manifest
-from defect_lora.evaluation.curation import _Decision, curate
+from defect_lora.evaluation.curation import _Decision, curate, screen_images
 from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, image_place, pair_place, with_rejected
 from defect_lora.generation.sampling import _plan_images, fill_set
 
@@ -105,3 +106,12 @@ def test_a_set_is_topped_up_with_fresh_seeds(tmp_path):
     assert with_rejected(out, CLASSES, 4) == [7, 4] and fill(plan(7)) and fill(plan(7)) == []
     kept = read_manifest(out)
     assert [row["index"] for row in kept] == [0, 2, 5, 6] and len({row["seed"] for row in kept}) == 4
+
+
+def test_a_painted_defect_is_no_copy_of_the_good_part_that_it_lies_in(tmp_path):
+    real = write_cables(tmp_path / "real", per_class=3, size=64)
+    good = next(path for path in sorted(real.rglob("*.png")) if path.parent.name == "good" and path.parents[1].name == "image")
+    for name, known in (("painted", dict(painted=True)), ("whole", {})):
+        save_image(open_image(good), tmp_path / name / "bent_wire" / "000.png", **known)
+        (decision,) = screen_images(real, tmp_path / name, "tiny")
+        assert any("a copy of" in reason for reason in decision.reasons) == (name == "whole")

@@ -76,6 +76,7 @@ def crop_pairs(
     if not painted or not (peek_provenance(painted[0][0]) or {}).get("painted"):
         return None, []
     found = _masked(real, category)
+    found = [row for row in found if read_mask(row[1], open_image(row[0]).size).any()]
     without = sorted({name for *_, name in painted} - {name for *_, name in found})
     if without:
         said = "These are painted photographs, mostly photograph, and whole images say little of what was painted"

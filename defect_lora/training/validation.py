@@ -95,11 +95,14 @@ class Validator:
     def _show_progress(self):
         "What training has taught so far, a row for each grid: the first sample of each class, of the same seeds."
         classes = self.data.classes
-        epochs = sorted(int(path.name.removeprefix("epoch_")) for path in self.folder.path.glob("epoch_*"))
-        rows = [[_sample_file(self.folder.path / f"epoch_{epoch}", label, 0) for label in range(len(classes))] for epoch in epochs]
-        names, rows = zip(*((f"epoch {epoch}", row) for epoch, row in zip(epochs, rows) if all(map(Path.exists, row))))
-        images, labels = [open_image(path) for row in rows for path in row], [*classes] + [""] * len(classes) * (len(rows) - 1)
-        picture = save_image(image_grid(images, len(classes), labels=labels, row_labels=names), self.folder.path / "progress.png")
+        numbers = [path.name.removeprefix("epoch_") for path in self.folder.path.glob("epoch_*")]
+        epochs = sorted(int(number) for number in numbers if number.isdecimal())
+        rows = {epoch: [_sample_file(self.folder.path / f"epoch_{epoch}", label, 0) for label in range(len(classes))] for epoch in epochs}
+        rows = {f"epoch {epoch}": row for epoch, row in rows.items() if all(map(Path.exists, row))}
+        if not rows:
+            return
+        images, labels = [open_image(path) for row in rows.values() for path in row], [*classes] + [""] * len(classes) * (len(rows) - 1)
+        picture = save_image(image_grid(images, len(classes), labels=labels, row_labels=[*rows]), self.folder.path / "progress.png")
         if len(rows) == 1:
             log.info("the first samples: %s, which gets a row for each later grid", picture)
 
