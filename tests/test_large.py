@@ -29,7 +29,7 @@ def test_a_window_gives_what_the_whole_picture_gives(size, grey, monkeypatch):
     whole = painting._blend_change(*given)
     differ = np.abs(np.asarray(windowed.image, int) - np.asarray(whole.image, int))
     assert differ.max() <= 1 and (differ > 0).mean() < 1e-3  # of rounding, where latents are enlarged
-    assert windowed.mask.any() and (windowed.mask != whole.mask).mean() < 3e-4  # pixels where a change is just about the threshold
+    assert windowed.mask.any() and (windowed.mask != whole.mask).mean() < 1e-3  # pixels where a change is just about the threshold
     outside = ~given[1]
     assert (np.asarray(windowed.image)[outside] == np.asarray(given[0])[outside]).all()
 
