@@ -376,7 +376,7 @@ def _with_masks_elsewhere(listing, place):
     if itself := next((path for path in given if path.resolve() in photographs), None):
         raise InputError(f"{place} holds the photographs themselves, such as {itself}; name the folder of their masks")
     if not any(sample.mask for sample in found.samples):
-        raise InputError(f"{place} has no mask of the images in {listing.folder}: name masks as their images, in a folder of each class")
+        raise InputError(f"{place} has no mask of the images in {listing.folder}: name them as their images, in <class>/ or train/<class>")
     return found
 
 
