@@ -830,6 +830,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'defect_lora/evaluation/memorization.py'),
                                                      'defect_lora.evaluation.memorization._has_twin': ( 'evaluation/memorization.html#_has_twin',
                                                                                                         'defect_lora/evaluation/memorization.py'),
+                                                     'defect_lora.evaluation.memorization._is_painted': ( 'evaluation/memorization.html#_is_painted',
+                                                                                                          'defect_lora/evaluation/memorization.py'),
                                                      'defect_lora.evaluation.memorization._is_small_move': ( 'evaluation/memorization.html#_is_small_move',
                                                                                                              'defect_lora/evaluation/memorization.py'),
                                                      'defect_lora.evaluation.memorization._limits': ( 'evaluation/memorization.html#_limits',

@@ -18,8 +18,7 @@ from .distances import one_thread
 from .evaluator import read_sets, suiting_pixels
 from .features import suiting_features
 from ..data.files import InputError, file_sha256, write_atomically
-from ..data.images import peek_provenance
-from ..data.layouts import is_good, plan_withdrawal, withdraw
+from ..data.layouts import plan_withdrawal, withdraw
 from .memorization import find_copies
 
 # %% ../../nbs/evaluation/07_curation.ipynb #95330412
@@ -68,7 +67,7 @@ def screen_images(
         predicted = fit_classifier(known, sets.real_labels, len(sets.classes))(rows)
         odd = _outliers(known, sets.real_labels, rows, sets.fake_labels)
         copies = find_copies(pixels.rows, sets.real, sets.real_labels, sets.fake, sets.fake_labels)
-        copied = _originals(copies, sets)
+        copied = _originals(copies, sets.real)
     decisions, seen = [], set(map(file_sha256, sets.real))
     for path, asked, found, original, is_odd in zip(sets.fake, sets.fake_labels.tolist(), predicted.tolist(), copied, odd.tolist()):
         against = {f"looks like {sets.classes[found]}": found != asked, f"a copy of {original}": original, "unlike its class": is_odd}
@@ -77,12 +76,10 @@ def screen_images(
     return decisions
 
 
-def _originals(neighbours, sets):
-    "For each generated image the name of the real one that it copies, or none; a painted defect lies in a photograph of a good part."
-    names = [Path(sets.real[i]).name + ", mirrored" * bool(flipped) for i, flipped in zip(neighbours.index, neighbours.flipped)]
-    good = [is_good(sets.classes[sets.real_labels[i]]) for i in neighbours.index]
-    found = zip(names, neighbours.copies(), good, sets.fake)
-    return [name if copy and not (of_good and (peek_provenance(path) or {}).get("painted")) else "" for name, copy, of_good, path in found]
+def _originals(neighbours, real_paths):
+    "For each generated image the name of the real one that it copies, or none."
+    names = [Path(real_paths[i]).name + ", mirrored" * bool(flipped) for i, flipped in zip(neighbours.index, neighbours.flipped)]
+    return [name if copy else "" for name, copy in zip(names, neighbours.copies())]
 
 # %% ../../nbs/evaluation/07_curation.ipynb #b99b27ef
 def _quarantine_folder(

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from ..data.images import peek_provenance
 from .distances import bootstrap_weights, not_measured, wilson_interval
 from .features import Features, View, extract_features, load_features, pixel_digests
 
@@ -437,7 +438,13 @@ def find_copies(
     pictures = rows(known, small_pictures), rows(new, small_pictures)
     for other in (find_shifted(*pictures, trusted=trusted), find_aligned(*pictures, labels, new_labels, trusted)):
         found = with_correlated(found, other)
-    return found
+    inside = torch.tensor([_is_painted(path) for path in new], dtype=torch.bool) & (labels[found.index] != new_labels)
+    return replace(found, ratio=found.ratio.masked_fill(inside, torch.inf))
+
+
+def _is_painted(source):
+    "Does a painted defect lie in it? All else is then a photograph of a good part, and no copy of that."
+    return isinstance(source, (str, Path)) and bool((peek_provenance(source) or {}).get("painted"))
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #93a9561e
 def with_correlated(neighbours: Neighbours, other: Shifted) -> Neighbours:
