@@ -424,9 +424,7 @@ class Evaluate:
     segmenter: bool = False  # with --usefulness, also train a segmenter, where all have masks: nine trainings, half an hour on two cores
     trainings: int = 3  # of each arm of --usefulness and --segmenter; 1 is a short look, which chance may have made
     curate: bool = False  # move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, first
-    run: str | None = (
-        None  # the run folder: copies of what it was trained on are found, --usefulness tests on none of it; samples, curves shown
-    )
+    run: str | None = None  # the run folder: copies of what it was trained on are found, --usefulness tests on none of it
 
     def __call__(self) -> list:  # lines to print
         "Write the report."

@@ -1,5 +1,6 @@
 "Wrong input exits with 2 and one line that names it; help needs no torch."
 
+import re
 import os
 import subprocess
 import sys
@@ -129,7 +130,8 @@ def test_out_is_a_file(tmp_path):
 @pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_help_needs_no_torch(argv):
     probe = f"import sys; from defect_lora.cli import main; code = main({argv!r}); assert 'torch' not in sys.modules; sys.exit(code)"
-    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
+    said = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, encoding="utf-8").stdout
+    assert not re.findall(r"│ (--[\w-]+(?: \S+)?) +│\n(?!│ {8,}\S)", said)  # no flag stands without a word on it
 
 
 def test_training_again_goes_on(trained):
