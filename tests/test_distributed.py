@@ -56,7 +56,7 @@ def run_quickstart_s_cell(config, out):
     "The pipeline of the quickstart's cell for two GPUs, as it stands there but for the photographs that are kept for judging."
     cells = json.loads((Path(__file__).parents[1] / "nbs" / "tutorials" / "01_quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
     cell = next(text for text in map("".join, (cell["source"] for cell in cells)) if "!accelerate launch" in text)
-    code = cell.partition("```python\n")[2].partition("```")[0].replace(", keep_for_judging=2", "")
+    code = cell.partition("```ipython\n")[2].partition("```")[0].replace(", keep_for_judging=2", "")
     before, _, command = code.partition("!accelerate launch ")
     command, _, after = command.partition("\n")
     names = dict(config=config, out=out, dataset=SimpleNamespace(size=config.size))

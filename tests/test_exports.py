@@ -161,8 +161,8 @@ def test_yolo_without_masks_is_refused(generated, tmp_path):
 
 
 def test_what_is_left_out_is_said(generated, tmp_path, caplog):
-    "A class that is named as masks are, and a folder deeper than classes are."
-    for place in ("mask", "good/inner"):
+    "Folders deeper than classes are; a class that is named as masks are is refused."
+    for place in ("good/inner", "good/inner/deeper"):
         save_image(render_cable("good", 9, size=64)[0], generated / place / "009.png")
     with caplog.at_level(logging.WARNING):
         export_set(generated, tmp_path / "out")
@@ -171,6 +171,9 @@ def test_what_is_left_out_is_said(generated, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         export_set(write_cables(tmp_path / "cables", per_class=1, size=64), tmp_path / "cables out", "mvtec")
     assert "left out, such as" not in caplog.text
+    save_image(render_cable("good", 9, size=64)[0], generated / "mask" / "009.png")
+    with pytest.raises(InputError, match="mask: a folder of this name is for masks"):
+        export_set(generated, tmp_path / "out again")
 
 
 def test_a_link_stays_a_link(generated, tmp_path):
