@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -136,6 +137,7 @@ class _Example:
     center: tuple  # x, y of the mask, in the part's measure
     on_part: float  # share of the mask that lies on the part
     depth: float  # mean distance of the mask from the part's edge, in the part's measure
+    path: Path | None = field(default=None, repr=False, compare=False)  # of its photograph
 
     @classmethod
     def of(
@@ -143,12 +145,13 @@ class _Example:
         mask: np.ndarray,  # (height, width) bool, not empty
         part: np.ndarray,  # (height, width) bool, perhaps reduced
         lies: tuple = (0.0, False),  # turn, mirrored
+        path: Path | None = None,  # of its photograph
     ) -> "_Example":
         "A mask, seen on its part."
         frame = _Frame.of(part, mask.shape[::-1], lies)
         rows, columns = np.nonzero(mask)
         center = np.linalg.solve(frame.matrix, np.array([columns.mean() + 0.5, rows.mean() + 0.5]) - frame.origin)
-        return cls(mask, frame, tuple(center.tolist()), *_position_on_part(mask, part))
+        return cls(mask, frame, tuple(center.tolist()), *_position_on_part(mask, part), path)
 
 
 def _position_on_part(mask, part):
@@ -391,7 +394,7 @@ def _read_examples(real, finder, align, class_name):
             part = finder(image, mask)
             lies = align(image, part) if mask.any() else None
             others += bool(mask.any()) and lies is None
-            found += [_Example.of(mask, part, lies)] if lies else []
+            found += [_Example.of(mask, part, lies, sample.path)] if lies else []
     if others:
         log.warning("%s: %d real defects are left out, whose part's outline agrees with that of no good part", class_name, others)
     if others and not found:

@@ -8,7 +8,10 @@ __all__ = ['FeatureClassifier', 'NetworkClassifier', 'small_classifier', 'resnet
 # %% ../../nbs/usefulness/02_classification.ipynb #53443a3c
 from functools import partial
 
+import numpy as np
+
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -19,8 +22,8 @@ from ..evaluation.classifier import confusion_counts, fit_weights
 from ..evaluation.distances import wilson_interval
 from ..evaluation.features import TinyFeatures, choose_features, extract_features, generated_by, load_features
 from .comparison import Usefulness, accuracy, balanced_accuracy, compare_arms, verdict
-from .fitting import PixelCache, TrainingSet, assign_folds, check_curation, check_options, check_overlap, count_copies
-from .fitting import default_device, fit_network, images_and_classes, make_arms, random_views, read_square
+from .fitting import VIEWS, Mix, PixelCache, TrainingSet, assign_folds, check_curation, check_options, check_overlap
+from .fitting import count_copies, default_device, fit_network, images_and_classes, make_arms, read_square
 from .fitting import seeded_network, size_notes
 
 # %% ../../nbs/usefulness/02_classification.ipynb #0e334b28
@@ -76,13 +79,20 @@ class FeatureClassifier:
         self.rows, self.tested = {}, {}
 
     @torch.no_grad()
-    def _view_rows(self, path, content, seed):
+    def _view_rows(self, path, content, seed, kind):
         "The features of an image's views, computed once for a seed; the same picture has the same views."
-        if (content, seed) not in self.rows:
-            pixels = self.features.prepare(self._image(path)).expand(self.views, -1, -1, -1)
+        if (content, seed, kind) not in self.rows:
             generator = torch.Generator().manual_seed((seed * 2**32 + int(content[:8], 16)) % 2**63)
-            self.rows[content, seed] = self.features.network(random_views(pixels, generator)).cpu()
-        return self.rows[content, seed].double()
+            self.rows[content, seed, kind] = self.features.network(self._views(self._image(path), kind, generator)).cpu()
+        return self.rows[content, seed, kind].double()
+
+    def _views(self, image, kind, generator):
+        "(views, 3, height, width) as the features take them; levels vary before they are prepared, places after that."
+        if kind == "plain":
+            return VIEWS[kind](self.features.prepare(image).expand(self.views, -1, -1, -1), generator)
+        levels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().expand(self.views, -1, -1, -1)
+        varied = VIEWS[kind](levels, generator).round().byte().permute(0, 2, 3, 1).numpy()
+        return torch.stack([self.features.prepare(Image.fromarray(view)) for view in varied])
 
     def _image(self, path):
         image = open_image(path)
@@ -104,8 +114,9 @@ class FeatureClassifier:
     ) -> torch.Tensor:  # (n,) class ids of the test images
         "Train on one arm and classify the test images."
         contents = [file_sha256(path) for path in train.paths]
-        rows = torch.cat([self._view_rows(path, content, seed) for path, content in zip(train.paths, contents)])
-        labels, weights = (values.repeat_interleave(self.views) for values in (train.labels, train.weights / self.views))
+        rows = torch.cat([self._view_rows(path, content, seed, train.mix.views) for path, content in zip(train.paths, contents)])
+        errors = train.weights if train.is_real is None else train.weights * torch.where(train.is_real, 1.0, train.mix.loss_weight)
+        labels, weights = (values.repeat_interleave(self.views) for values in (train.labels, errors / errors.sum() / self.views))
         contents = [content for content in contents for _ in range(self.views)]
         penalty = _choose_penalty(rows, labels, weights, contents, num_classes, seed)
         return _fit_logistic(rows, labels, weights, num_classes, penalty)(self._test_rows(test)).argmax(1)
@@ -154,9 +165,11 @@ class NetworkClassifier:
         network = seeded_network(lambda: self.make(num_classes), seed).to(device)
         store = self._pixels(train.paths)
 
+        picked, views = train.batches(self.steps, self.batch_size, generator), VIEWS[train.mix.views]
+
         def batch():
-            picks = torch.multinomial(train.weights, self.batch_size, replacement=True, generator=generator)
-            return random_views(store(picks.tolist()) / 127.5 - 1, generator).to(device), train.labels[picks].to(device)
+            picks = next(picked)
+            return views(store(picks.tolist()), generator).to(device) / 127.5 - 1, train.targets(picks, num_classes).to(device)
 
         fit_network(network, batch, F.cross_entropy, self.steps, self.lr, progress)
         return predict_classes(network, self._pixels(test), lambda x: x / 127.5 - 1)
@@ -249,25 +262,27 @@ def measure_usefulness(
     classifier="features",  # "features", "small", "resnet34", or a function as `small_classifier()` is
     seeds: tuple = (0, 1, 2),  # one training of every arm each; the same seeds give the same result on a CPU
     real_share: float | None = 0.5,  # weight of the real images of a class beside synthetic ones; None: plain union
+    mix: Mix | None = None,  # more ways to use synthetic images, in place of real_share
     category: str | None = None,  # which product, where a folder holds several
     n_resamples: int = 2000,  # of the bootstrap
     progress: bool = False,  # show progress bars
 ) -> Usefulness:
     "Train with and without synthetic images and say whether they helped. Raises InputError where a test image is a training image too."
-    check_options(seeds, real_share, n_resamples)
+    check_options(seeds, n_resamples)
+    mix = mix or Mix(real_share)
     found = {role: images_and_classes(source, role, category) for role, source in dict(real=real, test=test, synthetic=fake).items()}
     paths, names = ({role: both[i] for role, both in found.items()} for i in (0, 1))
     check_overlap(paths["test"], real=paths["real"], synthetic=paths["synthetic"])
     check_curation(paths["test"], paths["synthetic"])
     classes = sorted(set(sum(names.values(), [])))
     ids = {role: [classes.index(name) for name in of] for role, of in names.items()}
-    arms = make_arms((paths["real"], ids["real"]), (paths["synthetic"], ids["synthetic"]), real_share)
+    arms = make_arms((paths["real"], ids["real"]), (paths["synthetic"], ids["synthetic"]), mix)
     classifier = _load_classifier(classifier, generated_by(paths["synthetic"][0]))
     predicted = _predict_arms(arms, classifier, paths["test"], len(classes), seeds, progress)
     notes = [
         *getattr(classifier, "notes", []),
         *_class_notes(names, classes),
-        *size_notes(len(ids["test"]), seeds, count_copies(paths["synthetic"], paths["real"]), real_share),
+        *size_notes(len(ids["test"]), seeds, count_copies(paths["synthetic"], paths["real"]), mix),
     ]
     return _evaluate_predictions(predicted, torch.tensor(ids["test"]), arms, classes, seeds, n_resamples, notes)
 

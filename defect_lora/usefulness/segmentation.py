@@ -21,8 +21,8 @@ from ..data.files import InputError
 from ..data.images import open_image
 from ..evaluation.features import conv_block
 from .comparison import Usefulness, compare_arms, verdict
-from .fitting import PixelCache, check_curation, check_options, check_overlap, count_copies, default_device
-from .fitting import fit_network, make_arms, random_views, seeded_network, size_notes
+from .fitting import VIEWS, Mix, PixelCache, TrainingSet, check_curation, check_options, check_overlap
+from .fitting import count_copies, default_device, fit_network, make_arms, seeded_network, size_notes
 
 # %% ../../nbs/usefulness/03_segmentation.ipynb #c0c854c8
 def image_mask_pairs(
@@ -134,7 +134,7 @@ def pixel_scores(
 # %% ../../nbs/usefulness/03_segmentation.ipynb #a58d9e56
 def fit_segmenter(
     train: list,  # (image path, mask path or None)
-    weights: torch.Tensor,  # (n,) how likely each is taken into a batch
+    weights,  # (n,) how likely each is taken into a batch, or a TrainingSet that says it of each step
     size: int,  # side of the square, a multiple of 8
     steps: int,
     seed: int,  # of weights, batches and views
@@ -145,9 +145,11 @@ def fit_segmenter(
     generator, device = torch.Generator().manual_seed(seed), default_device()
     store = PixelCache(train, lambda pair: _read_pair(pair, size))
 
+    arm = weights if isinstance(weights, TrainingSet) else TrainingSet(train, torch.zeros(len(train)), weights)
+    picked, vary = arm.batches(steps, batch_size, generator), VIEWS[arm.mix.views]
+
     def batch():
-        picks = torch.multinomial(weights, batch_size, replacement=True, generator=generator).tolist()
-        views = random_views(store(picks), generator).to(device)
+        views = vary(store(next(picked).tolist()), generator).to(device)
         return views[:, :3] / 127.5 - 1, views[:, 3] / 255
 
     return fit_network(seeded_network(SmallUNet, seed).to(device), batch, _mask_loss, steps, 2e-3, progress)
@@ -180,12 +182,14 @@ def measure_localization(
     steps: int = 1000,  # of each training; with 300 the network has not learned yet what the real images hold
     seeds: tuple = (0, 1, 2),  # one training of every arm each; the same seeds give the same result on a CPU
     real_share: float | None = 0.5,  # weight of the real images beside synthetic ones; None: plain union
+    mix: Mix | None = None,  # more ways to use synthetic images, in place of real_share; classes and errors are not weighed here
     category: str | None = None,  # which product, where a folder holds several
     n_resamples: int = 1000,  # of the bootstrap
     progress: bool = False,  # show progress bars
 ) -> Usefulness:
     "As `measure_usefulness`, for a segmenter and pairs of image and mask."
-    check_options(seeds, real_share, n_resamples)
+    check_options(seeds, n_resamples)
+    mix = mix or Mix(real_share)
     if size % 8 or steps < 1:
         raise InputError(f"size={size}, steps={steps}: the size must be a multiple of 8 and at least one step is needed")
     sources = (real, "real"), (test, "test"), (fake, "synthetic")
@@ -193,14 +197,14 @@ def measure_localization(
     paths = {role: [path for path, _ in pairs] for role, pairs in dict(real=real, test=test, fake=fake).items()}
     check_overlap(paths["test"], real=paths["real"], synthetic=paths["fake"])
     check_curation(paths["test"], paths["fake"])
-    arms = make_arms((real, [0] * len(real)), (fake, [0] * len(fake)), real_share)
+    arms = make_arms((real, [0] * len(real)), (fake, [0] * len(fake)), mix)
     work = tqdm([(arm, seed) for arm in arms.values() for seed in seeds], desc="arms", disable=not progress)
-    networks = (fit_segmenter(arm.paths, arm.weights, size, steps, seed, progress=progress) for arm, seed in work)
+    networks = (fit_segmenter(arm.paths, arm, size, steps, seed, progress=progress) for arm, seed in work)
     found = [predict_histograms(network, test, size) for network in networks]
     histograms = {arm: torch.stack(found[i * len(seeds) : (i + 1) * len(seeds)]) for i, arm in enumerate(arms)}
     notes = [
         f"Segmenter: a small U-Net from scratch, {size} px, {steps} steps; IoU at a probability of 0.5.",
-        *size_notes(len(test), seeds, count_copies(paths["fake"], paths["real"]), real_share),
+        *size_notes(len(test), seeds, count_copies(paths["fake"], paths["real"]), mix),
     ]
     return _evaluate_histograms(histograms, arms, seeds, n_resamples, notes)
 
