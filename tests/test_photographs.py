@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from defect_lora.cli import _not_trained_on, main
-from defect_lora.data.cables import render_cable
+from defect_lora.data.cables import render_bundle, render_cable, sample_bundle
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
 from defect_lora.data.layouts import find_category, find_good_parts, labelled_images
@@ -266,6 +266,37 @@ def test_the_few_are_varied_and_no_twin_is_on_both_sides(exposures):
     for dataset in (by_name, varied):
         picked, held_out = ({i - 12 if 12 <= i < 16 else i for i in numbers(part.samples)} for part in (dataset, dataset.holdout()))
         assert len(picked) == 8 and held_out and not picked & held_out
+
+
+class Fixture:
+    "Chance whose spread is small: parts lie nearly as the others do."
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def normal(self, mean=0, deviation=1, size=None):
+        return mean + self.rng.normal(0, deviation / 10, size)
+
+    def __getattr__(self, name):
+        return getattr(self.rng, name)
+
+
+@pytest.mark.parametrize("cameras", [2, 4])
+def test_parts_before_a_few_fixed_cameras_are_no_twins(cameras, tmp_path):
+    "Different cables in a fixture, and one of each camera's at another exposure too."
+    ways = [(1, 0, 0, 0, 1, 0), (0, 1.5, -20, -1.5, 0, 180), (1.4, 0, -40, 0, 1.4, -10), (-0.8, 0, 120, 0, -0.8, 110)]
+    for i in range(24):
+        image, _ = render_bundle(sample_bundle(Fixture(i)), np.random.default_rng(i), 128)
+        seen = image.transform(image.size, Image.AFFINE, ways[i % cameras], Image.BICUBIC, fillcolor=(68, 92, 125))
+        (tmp_path / "good").mkdir(exist_ok=True)
+        seen.save(tmp_path / "good" / f"{i:02d}.png")
+        if i < cameras:
+            seen.point(lambda level: level * 0.7).save(tmp_path / "good" / f"{i + 50}.png")
+    dataset = DefectSpectrumDataset(tmp_path, choose="variety", per_class=8)
+    samples = dataset.samples + dataset.rest
+    part_of = dict(zip((sample.path.stem for sample in samples), dataset.parts(samples).tolist(), strict=True))
+    assert len(set(part_of.values())) >= 24 - 3 and all(part_of[f"{i:02d}"] == part_of[f"{i + 50}"] for i in range(cameras))
+    assert len({int(s.path.stem) % 50 % cameras for s in dataset.samples}) == cameras and len(dataset.holdout()) >= 12
 
 
 def test_a_run_goes_on_with_what_it_chose(exposures, mvtec, tmp_path):

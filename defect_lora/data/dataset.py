@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from defect_lora.data.files import InputError, check_names, file_sha256
@@ -40,6 +41,9 @@ def _pick(
     return ordered[:number], ordered[len(ordered) if number is None else number :]
 
 # %% ../../nbs/data/03_dataset.ipynb #caa7cfb7
+_SIDE = 96  # pixels of the small copy in which parts are told apart
+
+
 @dataclass(frozen=True)
 class Glance:
     "What an image looks like at a glance."
@@ -48,6 +52,7 @@ class Glance:
     exposure: np.ndarray  # (4,) mean red, green and blue, and the deviation of grey, 0 to 255
     shape: np.ndarray  # (1024,) grey levels of 32 x 32 cells, without their mean, of length 1; of length 0 where all is one level
     levels: int  # of grey, as in `grey_levels`
+    grey: np.ndarray  # (96, 96) of 8 bits
 
     @classmethod
     def of(
@@ -56,10 +61,11 @@ class Glance:
     ) -> "Glance":
         "Look at an image."
         small = image.resize((32, 32), Image.BOX)
-        grey = np.asarray(small.convert("L"), np.float64).ravel()
-        shape, length = grey - grey.mean(), np.linalg.norm(grey - grey.mean())
-        exposure = np.array([*np.asarray(small, np.float64).mean((0, 1)), grey.std()])
-        return cls(image.size, exposure, shape / length if length > 32 else 0 * shape, grey_levels(image))
+        cells = np.asarray(small.convert("L"), np.float64).ravel()
+        shape, length = cells - cells.mean(), np.linalg.norm(cells - cells.mean())
+        exposure = np.array([*np.asarray(small, np.float64).mean((0, 1)), cells.std()])
+        grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.BOX))
+        return cls(image.size, exposure, shape / length if length > 32 else 0 * shape, grey_levels(image), grey)
 
 # %% ../../nbs/data/03_dataset.ipynb #3f902aa8
 _NEAR, _SAME = 0.4, 0.02  # of the median distance in the class; as a distance, which is that of copies
@@ -74,22 +80,87 @@ def _distances(shapes, others):
 def _near_distance(
     shapes: np.ndarray,  # (n, 1024) of a class, as `Glance` has them
 ) -> float:
-    "Below which two images of a class are near-twins."
+    "Below which two images of a class may be near-twins."
     some = shapes[:: -(-len(shapes) // 400)]
     found = _distances(some, some)[np.triu_indices(len(some), 1)]
     found = found[np.isfinite(found)]
     return max(_SAME, _NEAR * float(np.median(found)) if len(some) > 3 and len(found) else 0)
 
+# %% ../../nbs/data/03_dataset.ipynb #04573f9d
+_PATCH, _REACH, _FAR = 16, 3, 8  # pixels: a patch's side, how far off it may lie, how far off the whole may
+_AGREE, _WORST = 0.4, 0.05  # correlation of the worst patches, and the share that is no worse
 
-def distinct(
-    shapes: np.ndarray,  # (n, 1024)
-) -> list:  # of indexes, ascending
-    "The images that are no near-twin of one before them."
-    limit, kept = _near_distance(shapes), []
-    for i in range(len(shapes)):
-        if not kept or _distances(shapes[[i]], shapes[kept]).min() >= limit:
-            kept.append(i)
-    return kept
+
+def _detail(
+    grey: np.ndarray,  # (96, 96) of 8 bits
+) -> torch.Tensor:  # (96, 96)
+    "What a blur takes away."
+    levels = torch.from_numpy(grey.astype(np.float32))[None, None]
+    weights = torch.exp(-torch.arange(-6, 7.0).square() / 8)  # a Gaussian of two pixels
+    weights = (weights / weights.sum())[None, None]
+    slow = functional.conv2d(functional.pad(levels, (6, 6, 6, 6), mode="reflect"), weights[..., None])
+    return (levels - functional.conv2d(slow, weights[..., None, :]))[0, 0]
+
+
+def _offset(one, other):
+    "How far down and to the right the second of two details lies."
+    means = [functional.avg_pool2d(x.square()[None], _PATCH + 1, 1, _PATCH // 2)[0] for x in (one, other)]
+    one, other = (torch.fft.rfft2(x / (mean + 1).sqrt()) for x, mean in zip((one, other), means, strict=True))
+    peaks = torch.fft.irfft2(other * one.conj()).roll((_FAR, _FAR), (0, 1))[: 2 * _FAR + 1, : 2 * _FAR + 1]
+    down, right = divmod(int(peaks.argmax()), 2 * _FAR + 1)
+    return down - _FAR, right - _FAR
+
+
+def _patches(picture, side):
+    "Of every eighth pixel: (n, side, side)."
+    return picture.unfold(0, side, _PATCH // 2).unfold(1, side, _PATCH // 2).reshape(-1, side, side)
+
+
+def _agreement(
+    one: torch.Tensor,  # (96, 96) as `_detail` has it
+    other: torch.Tensor,  # (96, 96)
+) -> float:  # -1 to 1; 1 where there is no detail
+    "How well the patches of two photographs agree that agree least."
+    (down, right), far = _offset(one, other), _REACH
+    height, width = (_SIDE - abs(moved) - 2 * far for moved in (down, right))
+    top, left = far + max(0, -down), far + max(0, -right)
+    patches = _patches(one[top : top + height, left : left + width], _PATCH)
+    top, left = top + down - far, left + right - far
+    windows = _patches(other[top : top + height + 2 * far, left : left + width + 2 * far], _PATCH + 2 * far)[None]
+    patches = patches - patches.mean((1, 2), keepdim=True)
+    products = functional.conv2d(windows, patches[:, None], groups=len(patches))[0] / _PATCH**2
+    means, squares = (functional.avg_pool2d(x, _PATCH, 1)[0] for x in (windows, windows.square()))
+    power, powers = patches.square().mean((1, 2)), (squares - means.square()).flatten(1)
+    best, place = (products.flatten(1) / (power[:, None] * powers).clamp_min(1e-2).sqrt()).max(1)
+    seen = torch.minimum(power, powers.gather(1, place[:, None])[:, 0]) > 1  # a level of grey
+    return float(best[seen].quantile(_WORST)) if seen.sum() > 3 else 1.0
+
+# %% ../../nbs/data/03_dataset.ipynb #e37ff60f
+_NEIGHBOURS = 3  # that an image is compared with in detail
+
+
+def twin_groups(
+    looks: list,  # a `Glance` of each image of a class; each is compared in detail with its nearest alone
+) -> np.ndarray:  # (n,) of each image the index of the first of its part
+    "Which images show one part."
+    shapes, groups = np.array([look.shape for look in looks]), np.arange(len(looks))
+    limit, details = _near_distance(shapes) if len(looks) else 0, {}
+    pairs = []
+    for i, row in enumerate(shapes):
+        distances = _distances(row[None], shapes[:i])[0]
+        pairs += [(distances[j], int(j), i) for j in distances.argsort(kind="stable")[:_NEIGHBOURS] if distances[j] < limit]
+    for distance, *pair in sorted(pairs):
+        first, second = groups[pair]
+        if first != second and (distance < _SAME or _agreement(*(_detail_of(looks, i, details) for i in pair)) > _AGREE):
+            groups[groups == max(first, second)] = min(first, second)
+    return groups
+
+
+def _detail_of(looks, i, details):
+    "Made once."
+    if i not in details:
+        details[i] = _detail(looks[i].grey)
+    return details[i]
 
 # %% ../../nbs/data/03_dataset.ipynb #d3ede824
 def spread(
@@ -132,6 +203,7 @@ class _Choice:
         samples: list,  # of one class, by name
         class_name: str,
         glance: Callable,  # sample -> Glance
+        parts: Callable,  # samples -> of each the index of the first of its part
     ) -> tuple:  # what is learned from, the rest
         "The few, and what is held out; that for testing last."
         may = without_role(samples, "train" if self.choose == "earlier" else "test")
@@ -143,7 +215,7 @@ class _Choice:
         if self.choose != "variety" or number == len(may):
             picked, rest = _pick(may, number, self.seed)
             return picked, rest + kept
-        picked = _vary(may, number, self.seed or 0, [glance(sample) for sample in may])
+        picked = _vary(may, number, self.seed or 0, [glance(sample) for sample in may], parts(may))
         return picked, _others(may, picked) + kept
 
 
@@ -161,9 +233,9 @@ def _listed(samples, rows):
     return _others(samples, _others(samples, found))
 
 
-def _vary(samples, number, seed, looks):
+def _vary(samples, number, seed, looks, parts):
     "So many images that are unlike each other; near-twins only where there are no others."
-    kept = distinct(np.array([look.shape for look in looks]))
+    kept = sorted(set(parts.tolist()))
     kept += [i for i in range(len(samples)) if i not in kept][: max(number - len(kept), 0)]
     shapes, exposures = (np.array([getattr(looks[i], key) for i in kept]) for key in ("shape", "exposure"))
     exposures = (exposures - exposures.mean(0)) / np.maximum(exposures.std(0), 1)
@@ -348,9 +420,9 @@ class DefectSpectrumDataset(Dataset):
 
     def _take(self, found, choice, size, fit, masks):
         self.layout, self.classes, self.folder, self.category = found.layout, found.classes, found.folder, found.folder.resolve().name
-        self.size, self.fit, self.masks, self.choice, self._looks = size, fit, masks, choice, {}
+        self.size, self.fit, self.masks, self.choice, self._looks, self._parts = size, fit, masks, choice, {}, {}
         of_class = [[s for s in found.samples if s.label == label] for label in range(len(self.classes))]
-        picks = [choice.split(samples, name, self.glance) for samples, name in zip(of_class, self.classes, strict=True)]
+        picks = [choice.split(samples, name, self.glance, self.parts) for samples, name in zip(of_class, self.classes, strict=True)]
         self.samples, self.rest = ([sample for pick in picks for sample in pick[part]] for part in (0, 1))
         self._check()
         _refuse_masks(self.samples, self.classes)
@@ -380,14 +452,27 @@ class DefectSpectrumDataset(Dataset):
             self._looks[sample.path] = Glance.of(sample.open())
         return self._looks[sample.path]
 
+    def parts(
+        self,
+        samples: list,  # of a class
+    ) -> np.ndarray:  # (n,) of each the index of the first image of its part
+        "Which images show one part; looked at once."
+        order = sorted(range(len(samples)), key=lambda i: samples[i].path)
+        ordered = tuple(samples[i].path for i in order)
+        if ordered not in self._parts:
+            self._parts[ordered] = twin_groups([self.glance(samples[i]) for i in order])
+        firsts = {}
+        groups = self._parts[ordered][np.argsort(order)]
+        return np.array([firsts.setdefault(group, i) for i, group in enumerate(groups.tolist())], int)
+
     def twins(self) -> list:  # of samples
         "Near-twins, among the rest, of what was picked; runs of earlier versions did not tell them."
         found = []
         for label in range(len(self.classes) if self.choice.choose != "earlier" else 0):
             picked, rest = ([s for s in samples if s.label == label] for samples in (self.samples, self.rest))
             if picked and rest:
-                mine, others = (np.array([self.glance(s).shape for s in side]) for side in (picked, rest))
-                near = _distances(others, mine).min(1) < _near_distance(np.concatenate([mine, others]))
+                groups = self.parts(picked + rest)
+                near = np.isin(groups[len(picked) :], groups[: len(picked)])
                 found += [s for s, is_near in zip(rest, near, strict=True) if is_near]
         return found
 
