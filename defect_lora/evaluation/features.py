@@ -352,6 +352,24 @@ def _read_rows(path, n):
         rows = load(path.read_bytes())["rows"]
         return rows if len(rows) == n else None
 
+# %% ../../nbs/evaluation/00_features.ipynb #3fe8a2d9
+def compute_once(
+    name: str,  # of what is computed, and of its version
+    function,  # of tensors, returns one
+    *tensors: torch.Tensor,
+) -> torch.Tensor:
+    "What a function returns, kept on disk under what its arguments hold."
+    digest = hashlib.sha256(name.encode())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
+    path = cache_folder("features") / f"rows-{digest.hexdigest()[:40]}.safetensors"
+    with contextlib.suppress(OSError, KeyError, SafetensorError):  # missing or damaged: computed anew
+        return load(path.read_bytes())["rows"]
+    rows = function(*tensors)
+    with contextlib.suppress(OSError):  # a full or read-only disk
+        write_atomically(path, save({"rows": rows.contiguous()}))
+    return rows
+
 # %% ../../nbs/evaluation/00_features.ipynb #b2a9f4d0
 def _pixel_digest(image):
     digest = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ..data.images import peek_provenance
 from .distances import bootstrap_weights, not_measured, wilson_interval
-from .features import Features, View, extract_features, load_features, pixel_digests
+from .features import Features, View, compute_once, extract_features, load_features, pixel_digests
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #8f9cd502
 _NEAR = 0.25  # of the median distance between images of a class
@@ -292,13 +292,17 @@ def _peaks(one, others):
 # %% ../../nbs/evaluation/04_memorization.ipynb #3d48c3ff
 _PATCHES, _ENOUGH = 5, 0.4  # to a side; the share of the picture that must agree
 _MOST_TURN, _MOST_SCALE = 0.35, 1.7  # radians; and its inverse
-_FINALISTS = 2  # photographs that are matched at full size
+_SCREENED, _FINALISTS = 6, 2  # photographs that are aligned with a picture, and those at full size
 _SOME = 10  # real images of a class that the limits are taken from
 
 
 def _corners(side, patch):
     first = torch.linspace(0, side - patch, _PATCHES).round().long().tolist()
     return [(y, x) for y in first for x in first]
+
+
+def _windows(pictures, width, corners):  # (b, 25, width, width)
+    return torch.stack([pictures[:, y : y + width, x : x + width] for y, x in corners], 1)
 
 
 def _sums(pictures, patch):
@@ -310,26 +314,27 @@ def _sums(pictures, patch):
 
 def _match(new, photographs, patch, reach):  # each (b, 25): correlation, where to (complex, pixels), how much there is to see
     "Where each patch of (b, side, side) pictures is found in (b, side, side) photographs, so many pixels around its place."
-    around, found, width = functional.pad(photographs[:, None], (reach,) * 4, mode="replicate")[:, 0], [], 2 * reach + 1
+    corners, width = _corners(new.shape[-1], patch), 2 * reach + 1
+    around = functional.pad(photographs[:, None], (reach,) * 4, mode="replicate")[:, 0]
+    own = _windows(new, patch, corners)
+    own, seen = own - own.mean((2, 3), keepdim=True), _windows(around, patch + 2 * reach, corners)
+    alike = functional.conv2d(seen.flatten(0, 1)[None], own.flatten(0, 1)[:, None], groups=len(own) * len(corners))
     spread = (_sums(around.square(), patch) - _sums(around, patch).square() / patch**2).clamp_min(1e-8).sqrt()
-    for y, x in _corners(new.shape[-1], patch):
-        own = new[:, y : y + patch, x : x + patch].flatten(1)
-        own, beside = own - own.mean(1, keepdim=True), (slice(None), slice(y, y + width), slice(x, x + width))
-        seen = around[:, y : y + patch + 2 * reach, x : x + patch + 2 * reach].unfold(1, patch, 1).unfold(2, patch, 1)
-        alike = (seen.reshape(len(own), width**2, patch**2) @ own[:, :, None])[..., 0] / spread[beside].flatten(1)
-        energy = own.norm(dim=1)
-        value, place = (alike / energy.clamp_min(1e-4)[:, None]).max(1)
-        found.append((value, torch.complex((place % width - reach).float(), (place // width - reach).float()), energy))
-    return [torch.stack(parts, 1) for parts in zip(*found)]
+    value, place = (alike.reshape(len(own), len(corners), -1) / _windows(spread, width, corners).flatten(2)).max(2)
+    energy = own.flatten(2).norm(dim=2)
+    return value / energy.clamp_min(1e-4), torch.complex((place % width - reach).float(), (place // width - reach).float()), energy
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #e4b480ee
+_APART = 1.1  # halves of a side between two patches that a similarity is taken from
+
+
 def _similarity(z, w, weight, near):  # a, b (b,) with w = a z + b for most of the weight
     "Turn and scale a, and shift b, on which most points agree; z (25,), w and weight (b, 25), points as complex numbers."
     i, j = torch.triu_indices(len(z), len(z), 1)
+    i, j = (k[(z[i] - z[j]).abs() > _APART] for k in (i, j))
     a = (w[:, i] - w[:, j]) / (z[i] - z[j])
-    b = w[:, i] - a * z[i]
-    agree = (a[..., None] * z + b[..., None] - w[:, None]).abs() < near
-    votes = (agree * weight[:, None]).sum(2) * _is_small_move(a)
+    agree = _agreeing(z, w, a, w[:, i] - a * z[i], near)
+    votes = (agree @ weight[:, :, None])[..., 0] * _is_small_move(a)
     row, best = torch.arange(len(w)), votes.argmax(1)
     weight = agree[row, best] * weight
     of_z, of_w = ((weight * x).sum(1) / weight.sum(1).clamp_min(1e-9) for x in (z, w))  # least squares among those that agree
@@ -339,17 +344,23 @@ def _similarity(z, w, weight, near):  # a, b (b,) with w = a z + b for most of t
     return torch.where(known, a, 1), torch.where(known, of_w - a * of_z, 0)
 
 
+def _agreeing(z, w, a, b, near):  # (b, hypotheses, 25), 1 where w is near a z + b
+    points = torch.stack([z.real, z.imag, torch.ones_like(z.real)])
+    x = torch.stack([a.real, -a.imag, b.real], -1) @ points - w.real[:, None]
+    y = torch.stack([a.imag, a.real, b.imag], -1) @ points - w.imag[:, None]
+    return (x.square_() + y.square_() < near**2).float()
+
+
 def _is_small_move(a):
     return (a.abs() > 1 / _MOST_SCALE) & (a.abs() < _MOST_SCALE) & (a.angle().abs() < _MOST_TURN)
 
 
-def _moved(photographs, a, b):
-    "What is seen at z is what was at a z + b, in halves of a side from the middle."
+def _moved(photographs, a, b, bend=0, way="bilinear"):
+    "What is seen at z is what was at a (z + bend) + b, in halves of a side from the middle."
     side = photographs.shape[-1]
     along = (2 * torch.arange(side) + 1) / side - 1
-    to = a[:, None, None] * torch.complex(along.expand(side, side), along[:, None].expand(side, side)) + b[:, None, None]
-    grid = torch.stack([to.real, to.imag], -1)
-    return functional.grid_sample(photographs[:, None], grid, "bicubic", "border", align_corners=False)[:, 0]
+    to = a[:, None, None] * (torch.complex(along.expand(side, side), along[:, None].expand(side, side)) + bend) + b[:, None, None]
+    return functional.grid_sample(photographs[:, None], torch.view_as_real(to), way, "border", align_corners=False)[:, 0]
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #2704947c
 def _better(new, photographs, a, b, patch, reach):  # a, b
@@ -357,9 +368,13 @@ def _better(new, photographs, a, b, patch, reach):  # a, b
     side, (value, shift, energy) = new.shape[-1], _match(new, _moved(photographs, a, b), patch, reach)
     at = (torch.tensor(_corners(side, patch)) + patch / 2) * 2 / side - 1
     z = torch.complex(at[:, 1], at[:, 0])
-    turn, step = _similarity(z, z + shift * 2 / side, value.clamp_min(0) ** 4 * _capped(energy), 3 / side)
+    turn, step = _similarity(z, z + shift * 2 / side, _trust(value, energy), 3 / side)
     small = _is_small_move(a * turn)
     return torch.where(small, a * turn, a), torch.where(small, a * step + b, b)
+
+
+def _trust(value, energy):
+    return value.clamp_min(0) ** 4 * _capped(energy)
 
 
 def _capped(energy):
@@ -367,29 +382,75 @@ def _capped(energy):
     return energy.minimum(energy.median(1, keepdim=True).values)
 
 
-def _agreement(new, photographs, a, b, patch, reach):  # (b,)
+def _agreement(new, moved, patch, reach):  # (b,)
     "The mean correlation of the patches that agree best."
-    value, _, energy = _match(new, _moved(photographs, a, b), patch, reach)
+    value, _, energy = _match(new, moved, patch, reach)
     value, order = value.sort(1, descending=True)
     weight = _capped(energy).gather(1, order)
     weight = weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
     taken = (_ENOUGH - weight.cumsum(1) + weight).clamp_min(0).minimum(weight)
     return (value * taken).sum(1) / taken.sum(1).clamp_min(1e-9)
 
+# %% ../../nbs/evaluation/04_memorization.ipynb #5d0f8c31
+_PATCH, _NEARBY = 16, 8  # pixels: a patch's side, and the reach of what it says
 
-def _align(new, photographs):  # agreement, place
-    "The one of (k, 64, 64) photographs that agrees best with a picture."
-    a, b = torch.ones(len(photographs), dtype=torch.complex64), torch.zeros(len(photographs), dtype=torch.complex64)
-    half = [functional.avg_pool2d(some[:, None], 2)[:, 0] for some in (new.expand_as(photographs), photographs)]
-    for reach in (4, 2):
-        a, b = _better(*half, a, b, 8, reach)
-    finalists = _agreement(*half, a, b, 10, 1).topk(min(_FINALISTS, len(photographs))).indices
-    a, b, photographs = a[finalists], b[finalists], photographs[finalists]
-    new = new.expand_as(photographs)
-    for reach in (4, 2):
-        a, b = _better(new, photographs, a, b, 16, reach)
-    value, place = _agreement(new, photographs, a, b, 20, 2).max(0)
-    return float(value), int(finalists[place])
+
+def _bent(new, photographs, a, b):  # (k, 64, 64)
+    "Photographs moved by a and b, then bent towards the pictures."
+    bend = 0
+    for _ in range(2):
+        value, shift, energy = _match(new, _moved(photographs, a, b, bend), _PATCH, 3)
+        bend = bend + _smooth_field(shift, _trust(value, energy)) * 2 / _SIDE
+    return _moved(photographs, a, b, bend, "bicubic")
+
+
+def _smooth_field(shift, weight):  # (k, 25) and (k, 25) -> (k, 64, 64)
+    "The mean of the shifts near each pixel."
+    middles = torch.linspace(0, _SIDE - _PATCH, _PATCHES).round() + (_PATCH - 1) / 2
+    near = torch.exp(-(torch.arange(_SIDE)[:, None] - middles).square() / (2 * _NEARBY**2))  # (64, 5)
+    near = (near[:, None, :, None] * near[None, :, None]).reshape(_SIDE**2, -1)
+    weight = weight / weight.mean(1, keepdim=True).clamp_min(1e-9) + 1e-3
+    sums = [(weight * part) @ near.T for part in (shift.real, shift.imag, torch.ones_like(weight))]
+    return torch.complex(sums[0] / sums[2], sums[1] / sums[2]).reshape(-1, _SIDE, _SIDE)
+
+# %% ../../nbs/evaluation/04_memorization.ipynb #c2f4b6e8
+def _align(new, photographs, row, place):  # agreement of each picture, -1 without a photograph; place of that photograph
+    "Compare pictures (m, 64, 64) with photographs (n, 64, 64): pairs of a row of the one and a place in the other."
+    half, half_photographs = (functional.avg_pool2d(some[:, None], 2)[:, 0] for some in (new, photographs))
+    still = torch.ones(len(row), dtype=torch.complex64), torch.zeros(len(row), dtype=torch.complex64)
+
+    def tried(row, place, a, b, reach, patch, around, way):
+        a, b = _better(half[row], half_photographs[place], a, b, 8, reach)
+        return row, place, a, b, _agreement(half[row], _moved(half_photographs[place], a, b, way=way), patch, around)
+
+    def finished(row, place, a, b):
+        a, b = _better(new[row], photographs[place], a, b, _PATCH, 4)
+        pair = (_soft(some) for some in (new[row], _bent(new[row], photographs[place], a, b)))
+        return row, place, _agreement(*pair, 20, 1)
+
+    pairs = _best_of_row(_SCREENED, *_in_parts(lambda *some: tried(*some, 4, 8, 0, "bilinear"), 200, row, place, *still))
+    pairs = _best_of_row(_FINALISTS, *_in_parts(lambda *some: tried(*some, 2, 10, 1, "bicubic"), 200, *pairs))
+    row, place, agreement = _in_parts(finished, 64, *pairs)
+    best = torch.full((len(new),), -1.0).scatter_reduce(0, row, agreement, "amax")
+    chosen = agreement == best[row]
+    return best, torch.zeros(len(new), dtype=torch.long).scatter(0, row[chosen], place[chosen])
+
+
+def _soft(pictures):
+    around = functional.pad(pictures[:, None], (1, 1, 1, 1), mode="replicate")
+    return functional.conv2d(around, torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16)[:, 0]
+
+
+def _in_parts(function, size, *columns):
+    found = [function(*(column[some] for column in columns)) for some in torch.arange(len(columns[0])).split(size)]
+    return [torch.cat(parts) for parts in zip(*found)]
+
+
+def _best_of_row(count, row, *columns):  # row and the columns but the last
+    "The pairs with the highest numbers in the last column, some of each row."
+    order = torch.argsort(row.double() * 4 - columns[-1].double(), stable=True)
+    kept = order[torch.arange(len(order)) - torch.searchsorted(row[order], row[order]) < count].sort().values
+    return [column[kept] for column in (row, *columns[:-1])]
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #fca19f9a
 def find_aligned(
@@ -401,27 +462,32 @@ def find_aligned(
     most: int = 40,  # photographs and mirror images that one is compared with
 ) -> Shifted:
     "Look for real pictures of the same class, moved, warped, or half of one."
-    pictures = [rows.float().reshape(-1, _SIDE, _SIDE) for rows in (real, new)]
-    own = torch.cat([(labels[:trusted] == c).nonzero()[:_SOME, 0] for c in labels[:trusted].unique()])
-    among = _aligned(pictures[0][:trusted][own], pictures[0][:trusted], labels[own], labels[:trusted], most, own)[0]
-    usual = {int(c): float(among[labels[own] == c].clamp_min(0).quantile(0.95)) for c in labels[own].unique()}
-    overall = float(among.clamp_min(0).quantile(0.95)) if (among > 0).sum() > 2 else 1.0
-    usual = torch.tensor([max(overall, usual.get(c, overall)) for c in new_labels.tolist()])
+    pictures, known = [rows.float().reshape(-1, _SIDE, _SIDE) for rows in (real, new)], labels[:trusted]
+    usual = compute_once(f"agreement of {most}", _usual_agreement, pictures[0][:trusted], known, torch.tensor(most))
+    usual = usual[torch.where((new_labels < 0) | (new_labels > known.max()), -1, new_labels)]
     agreement, place = _aligned(pictures[1], pictures[0], new_labels, labels, most)
     return Shifted(agreement, place % len(real), place >= len(real), usual + (1 - usual) / 3)
 
 
+def _usual_agreement(pictures, labels, most):  # of each class, in the end of one that is not known
+    "What 95 of 100 real pictures reach with others of their class."
+    own = torch.cat([(labels == c).nonzero()[:_SOME, 0] for c in labels.unique()])
+    among = _aligned(pictures[own], pictures, labels[own], labels, int(most), own)[0]
+    overall = float(among.clamp_min(0).quantile(0.95)) if (among > 0).sum() > 2 else 1.0
+    usual = torch.full((int(labels.max()) + 2,), overall)
+    for c in labels[own].unique():
+        usual[c] = max(overall, float(among[labels[own] == c].clamp_min(0).quantile(0.95)))
+    return usual
+
+
 def _aligned(new, real, new_labels, labels, most, own=None):  # (m,) agreement, -1 without a photograph; (m,) place
-    both, ids = torch.cat([real, real.flip(2)]), labels.repeat(2)
-    magnitude, found = torch.fft.rfft2(both).abs().flatten(1), []
-    for i, picture in enumerate(new):
-        which = (ids == new_labels[i]).nonzero()[:, 0]
-        which = which if own is None else which[which % len(real) != own[i]]
-        alike = magnitude[which] @ torch.fft.rfft2(picture).abs().flatten()
-        which = which[alike.topk(min(most, len(which))).indices]
-        value, place = _align(picture, both[which]) if len(which) else (-1.0, 0)
-        found.append((value, int(which[place]) if len(which) else 0))
-    return torch.tensor([value for value, _ in found]), torch.tensor([place for _, place in found], dtype=torch.long)
+    both, other_class = torch.cat([real, real.flip(2)]), new_labels[:, None] != labels.repeat(2)
+    if own is not None:
+        other_class |= own[:, None] == torch.arange(len(real)).repeat(2)
+    magnitudes = [torch.fft.rfft2(some).abs().flatten(1) for some in (new, both)]
+    alike, which = (magnitudes[0] @ magnitudes[1].T).masked_fill(other_class, -1).topk(min(most, len(both)), 1)
+    row, column = (alike >= 0).nonzero(as_tuple=True)
+    return _align(new, both, row, which[row, column]) if len(row) else (torch.full((len(new),), -1.0), torch.zeros(len(new)).long())
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #66f3fbe6
 def find_copies(
