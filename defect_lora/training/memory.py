@@ -122,6 +122,7 @@ class Cost:
     memory: int | None  # bytes beyond what was held before; None = did not fit
     seconds: float
     forward_seconds: float = 0.0  # of a forward pass alone, as sampling needs it; 0 = not measured
+    fixed: int = 0  # bytes, whatever the images: gradients and the optimizer's memory, on a GPU
 
 
 class _Kept:
@@ -182,7 +183,7 @@ def measure(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return Cost(None, 0.0)
+        return Cost(None, 0.0, fixed=_gradient_bytes(model) + later)
     finally:
         model.zero_grad(set_to_none=True)
         if device.type == "cuda":
@@ -215,7 +216,12 @@ def _on_gpu(model, loss_of, device, later):
     start = time.perf_counter()
     loss_of().backward()
     torch.cuda.synchronize(device)
-    return Cost(torch.cuda.max_memory_allocated(device) - before + later, time.perf_counter() - start)
+    memory = torch.cuda.max_memory_allocated(device) - before + later
+    return Cost(memory, time.perf_counter() - start, fixed=_gradient_bytes(model) + later)
+
+
+def _gradient_bytes(model):
+    return sum(_bytes(parameter) for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _bytes(tensor):
@@ -269,10 +275,23 @@ def _choose_microbatch(
         return Microbatch(checkpointed, True)
     if plain:
         return Microbatch(plain, False)
-    raise InputError(
-        f"one image of this size does not fit into the {room / 2**30:.1f} GiB that are free; "
-        "take a smaller size or rank, train less of the pretrained weights, or free the device's memory"
+    raise InputError(_too_large(room, cost_of(1, True)))
+
+
+def _too_large(room, one):
+    "Why one image does not fit, and what to do about it."
+    needs = "" if one.memory is None else f": it takes {one.memory / 2**30:.1f}"
+    most, remedy = "", "take a smaller rank"
+    if one.fixed > _MOSTLY * room:
+        most = f", {one.fixed / 2**30:.1f} GiB of it for gradients and AdamW's memory"
+        remedy = "train adapters alone (--phases with the scope all) or fewer pretrained weights (decoder+base)"
+    return (
+        f"one image of this size does not fit into the {room / 2**30:.1f} GiB that are free{needs}{most}; {remedy}, "
+        "take a smaller size, or free the device's memory"
     )
+
+
+_MOSTLY = 0.5  # of the room
 
 
 def _largest(effective, room, cost_of):

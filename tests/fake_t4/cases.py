@@ -26,7 +26,11 @@ from speed import SD15_VAE  # noqa: E402
 
 UNET, VAE = dict(sample_size=64, cross_attention_dim=768), SD15_VAE
 CLASSES = [f"class_{i}" for i in range(8)] + ["good"]
-SIZE, DEVICE, PIECES = 512, "cuda", 2  # benchmarks/gpu.py has others
+SIZE, DEVICE, PIECES = (
+    512,
+    "cuda",
+    2,
+)  # of an update's pieces the first two run: more take what the second takes; benchmarks/gpu.py has others
 
 
 def sd15(dtype=torch.float32):
@@ -36,10 +40,13 @@ def sd15(dtype=torch.float32):
         return AutoencoderKL(**VAE).to(dtype).eval().requires_grad_(False)
 
     unet = UNet2DConditionModel(**UNET).to(dtype).eval().requires_grad_(False)
-    scheduler = DDIMScheduler(
+    return Base("sd15", unet, vae(), _scheduler(), SIZE, "sd15", vae)
+
+
+def _scheduler():
+    return DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
-    return Base("sd15", unet, vae(), scheduler, SIZE, "sd15", vae)
 
 
 def _load_base(name, dtype=torch.float32, **hub):
@@ -77,12 +84,16 @@ def _trainer(recipe, **fields):
             (_copies(trainer.updates.tensors()), trainer.updates.state() | dict(step=trainer.step))
         )
         trainer.folder.restore = lambda identity, device: kept[-1] if kept else None
+        whole = trainer.microbatches.pieces
+        trainer.microbatches.pieces = lambda length: whole(length)[: PIECES and trainer.some]
+        trainer.some, trainer.parts = 1, lambda: len(whole(trainer.config.effective_batch))
         yield trainer
         trainer._leave()
 
 
 def _copies(tensors):
-    return {part: {name: value.detach().clone() for name, value in values.items()} for part, values in tensors.items()}
+    "On the CPU, as a checkpoint is: on the device they would count as the run's."
+    return {part: {name: value.detach().to("cpu", copy=True) for name, value in values.items()} for part, values in tensors.items()}
 
 
 def _first_step(trainer, phase):
@@ -90,10 +101,8 @@ def _first_step(trainer, phase):
 
 
 def train(t4, recipe, **fields):
-    "Preflight, and an update in each phase, two in the last. Of an update's pieces two run: more take what the second takes."
+    "Preflight, and an update in each phase: in the last a second one, in pieces, with gradients and the optimizer's memory there."
     with _trainer(recipe, **fields) as trainer:
-        whole = trainer.microbatches.pieces
-        some = trainer.microbatches.pieces = lambda length: whole(length)[:PIECES]
         t4.reset()
         said = trainer.preflight()
         yield "preflight", t4.row() | dict(said=said)
@@ -101,17 +110,18 @@ def train(t4, recipe, **fields):
             trainer.step = _first_step(trainer, phase)
             t4.reset()
             if phase == trainer.config.phases[-1]:
-                trainer._attempt()  # from the second update on, the optimizer's memory is there
+                trainer._attempt()
+                trainer.some = PIECES
                 t4.forget_work()
             trainer._attempt()
-            micro = trainer.microbatches.current
-            times = len(whole(trainer.config.effective_batch)) / len(some(trainer.config.effective_batch))
+            micro, parts = trainer.microbatches.current, trainer.parts()
+            times = parts / min(parts, trainer.some) if PIECES else 1
             yield phase.name, t4.row(times) | dict(images=micro.batch_size, checkpointing=micro.checkpointing)
 
 
 def resume(t4):
     "A run goes on from its checkpoint in the last phase, and samples."
-    with _trainer("tuned") as trainer:
+    with _trainer("tuned", gradient_checkpointing=False) as trainer:
         trainer.folder.open()
         trainer._attempt()
         trainer.save()
@@ -123,7 +133,7 @@ def resume(t4):
 
 def out_of_memory(t4):
     "The optimizer finds no room in its step, and then there is."
-    with _trainer("document", batch_size=4, gradient_accumulation_steps=1, fit_memory=False) as trainer:
+    with _trainer("document", batch_size=4, gradient_accumulation_steps=1, gradient_checkpointing=False, fit_memory=False) as trainer:
         trainer.folder.open()
         optimizer, calls = trainer.updates.optimizer, []
         step = optimizer._optimizer_patched_step_method
@@ -142,7 +152,7 @@ def out_of_memory(t4):
 
 def validate(t4, recipe):
     "What training is looked at by: samples, the loss on held-out photographs."
-    with _trainer(recipe) as trainer:
+    with _trainer(recipe, gradient_checkpointing=False) as trainer:
         trainer.folder.open()
         trainer._attempt()
         t4.reset()
@@ -160,7 +170,7 @@ def validate(t4, recipe):
 def _saved(rank=32, alpha=32, targets="all"):
     "The folder of a trained model, whose weights have no data."
     unet = dict(num_classes=9, rank=rank, alpha=alpha, dropout=0.0, target_modules=list(TARGETS[targets]), tokens=1, condition_dropout=0.1)
-    config = dict(base="sd15", classes=CLASSES, size=SIZE, unet=unet, scheduler=dict(sd15().scheduler.config))
+    config = dict(base="sd15", classes=CLASSES, size=SIZE, unet=unet, scheduler=dict(_scheduler().config))
     patches = (
         mock.patch.object(pipeline_module, "load_base", _load_base),
         mock.patch.object(ClassConditionedUNet, "load_adapters", lambda self, folder: self),

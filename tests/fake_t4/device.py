@@ -31,8 +31,13 @@ _STRICT = {
 }
 
 
+def _place(tensor):
+    "Of a tensor with or without data; asking a tensor without for its device is an operation of its own, which costs as much as another."
+    return tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device
+
+
 def _on_gpu(value):
-    return isinstance(value, torch.Tensor) and value.device.type == "cuda"
+    return isinstance(value, torch.Tensor) and _place(value).type == "cuda"
 
 
 class T4(TorchDispatchMode):
@@ -45,6 +50,8 @@ class T4(TorchDispatchMode):
         self.flop, self.mixed, self.traffic = collections.Counter(), collections.Counter(), 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.prim.device.default:
+            return _place(args[0])
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
             return self._scalar(args[0].dtype)
@@ -52,6 +59,8 @@ class T4(TorchDispatchMode):
             return torch.zeros((1, args[0].dim()), dtype=torch.int64, device=args[0].device)
         self._check(func.overloadpacket, args)
         out = func(*args, **kwargs)
+        if func.is_view:
+            return out
         made = [value for value in tree_leaves(out) if _on_gpu(value)]
         self._count(func, args, kwargs, out, made)
         for value in made:
@@ -68,13 +77,11 @@ class T4(TorchDispatchMode):
             return
         tensors = [a for a in args if isinstance(a, torch.Tensor) and a.dim()]
         kinds = {str(a.dtype) for a in tensors if a.dtype.is_floating_point}
-        places = {a.device.type for a in tensors}
+        places = {_place(a).type for a in tensors}
         if len(kinds) > 1 or len(places) > 1:
             self.mixed[f"{packet}: {', '.join(sorted(kinds | places))}"] += 1
 
     def _count(self, func, args, kwargs, out, made):
-        if func.is_view:
-            return
         tensors = [a for a in tree_leaves(args) if _on_gpu(a)] + made
         if tensors and func.overloadpacket in flop_registry:
             kind = str(tensors[0].dtype).removeprefix("torch.")
@@ -125,12 +132,17 @@ def _apply(self, fn, recurse=True):
     for name, parameter in self._parameters.items():
         if parameter is not None:
             with torch.no_grad():
-                moved = fn(parameter.data)
-            if moved is not parameter.data and (moved.dtype, moved.device) != (parameter.dtype, parameter.device):
+                moved = fn(parameter)
+            if (moved.dtype, moved.device) != (parameter.dtype, parameter.device):
                 self._parameters[name] = torch.nn.Parameter(moved, parameter.requires_grad)
     for name, buffer in self._buffers.items():
         self._buffers[name] = buffer if buffer is None else fn(buffer)
     return self
+
+
+def _unchanged(tensor, *args, **kwargs):
+    "What an initialization of a tensor without data comes to."
+    return tensor
 
 
 def _numpy(self, *args, **kwargs):
@@ -155,6 +167,8 @@ def simulated_t4(limit=14.4):
     with contextlib.ExitStack() as stack:
         for name, function in cuda.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, function))
+        for name in ("uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "zeros_", "ones_", "constant_"):
+            stack.enter_context(mock.patch.object(torch.nn.init, name, _unchanged))
         stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", _apply))
         stack.enter_context(mock.patch.object(FakeTensor, "numpy", _numpy, create=True))
         stack.enter_context(mock.patch.object(FakeTensorMode, "avoid_device_init", property(lambda mode: True)))
