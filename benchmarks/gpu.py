@@ -26,18 +26,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "fake_t4")]
 import cases  # noqa: E402
 import speed  # noqa: E402
 
-SMALL_UNET = dict(
-    sample_size=8,
-    cross_attention_dim=768,
-    block_out_channels=(32, 64),
-    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    layers_per_block=1,
-    attention_head_dim=4,
-    norm_num_groups=8,
-)
-SMALL_VAE = speed.SD15_VAE | dict(block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4, sample_size=64)
-
 
 class Device:
     "Counts as the simulated T4 does: peak memory, and seconds in place of operations."
@@ -69,7 +57,7 @@ def run_cases(args, folder):
     "Rows of each case."
     cases.PIECES, cases.DEVICE = None, speed.device_name()
     if args.rehearse:
-        cases.SIZE, cases.UNET, cases.VAE = 64, SMALL_UNET, SMALL_VAE
+        cases.SIZE, cases.UNET, cases.VAE = 64, speed.SMALL_UNET, speed.SMALL_VAE
     found = {}
     for name in args.only:
         speed.limit_memory(args.memory)  # a case may have asked for less

@@ -31,6 +31,17 @@ SD15_VAE = dict(
     down_block_types=("DownEncoderBlock2D",) * 4,
     up_block_types=("UpDecoderBlock2D",) * 4,
 )
+SMALL_UNET = dict(  # and parts of its kind, for a rehearsal
+    sample_size=8,
+    cross_attention_dim=768,
+    block_out_channels=(32, 64),
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    layers_per_block=1,
+    attention_head_dim=4,
+    norm_num_groups=8,
+)
+SMALL_VAE = SD15_VAE | dict(block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4, sample_size=64)
 VARIANTS = {"training": ("stock", "stock, checkpointing", "ours"), "generating": ("stock, unmerged", "stock, merged", "ours")}
 
 

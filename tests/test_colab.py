@@ -11,14 +11,17 @@ import re
 import subprocess
 import sys
 import sysconfig
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import pytest
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from jupyter_client.manager import start_new_kernel
 from hub import NOWHERE, Hub, run_with_hub, serving
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from speed import SMALL_UNET, SMALL_VAE
 
 import defect_lora
 from defect_lora.model.base import SD15
@@ -109,10 +112,29 @@ def front(tmp_path_factory):
     )
 
 
-def run(path, front, folder, more=(), settings=(), until=None, **environment):
+@pytest.fixture(scope="module")
+def kernel(front, tmp_path_factory):
+    "One that runs several tutorials, so that the libraries are imported once; each begins with an empty namespace."
+    with environment(front):
+        manager, client = start_new_kernel(kernel_name="colab", cwd=str(tmp_path_factory.mktemp("kernel")))
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+@contextmanager
+def environment(variables):
+    "For the length of a with block these are set."
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+def run(path, front, folder, more=(), settings=(), until=None, kernel=None, **variables):
     """A tutorial's outputs as text, run in an empty folder; settings are changed as Colab's form changes them.
 
-    With `until` it ends after the cell that holds this text.
+    With `until` it ends after the cell that holds this text; in a kernel that is there, or in one of its own.
     """
     notebook = nbformat.read(path, as_version=4)
     if until:
@@ -121,11 +143,13 @@ def run(path, front, folder, more=(), settings=(), until=None, **environment):
         cell = next(cell for cell in notebook.cells if cell.source.startswith("# @title Settings"))
         assert old in cell.source
         cell.source = cell.source.replace(old, new)
+    if kernel:
+        begin = f"%reset -f\nimport os\nos.chdir({str(folder)!r})\nos.environ.update({variables})"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(begin))
     notebook.cells += [nbformat.v4.new_code_cell(code) for code in (VERSIONS, *more)]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (front | environment).items():
-            patch.setenv(name, value)
-        NotebookClient(notebook, timeout=900, kernel_name="colab", resources={"metadata": {"path": str(folder)}}).execute()
+    how = dict(km=kernel) if kernel else dict(kernel_name="colab", resources={"metadata": {"path": str(folder)}})
+    with environment(front | variables):
+        NotebookClient(notebook, timeout=900, **how).execute()
     said = "\n".join(text_of(cell) for cell in notebook.cells if cell.cell_type == "code")
     assert " ".join(FRONT.values()) in said
     return said
@@ -136,21 +160,22 @@ def text_of(cell):
     return "".join(out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in cell.outputs)
 
 
-def test_the_quickstart_runs_and_its_panel_answers(front, tmp_path):
-    said = run(TUTORIALS[0], front, tmp_path, more=[PRESS])
+def test_the_quickstart_runs_and_its_panel_answers(front, kernel, tmp_path):
+    said = run(TUTORIALS[0], front, tmp_path, more=[PRESS], kernel=kernel)
     assert "Base model tiny" in said and "pressed Downloading kept.zip." in said and f"ipywidgets {FRONT['ipywidgets']}" in said
     for name in ("report.json", "report.md", "report.html", "contact_sheet.png"):
         assert list(tmp_path.glob(f"quickstart/*/report/{name}")), name
 
 
 @pytest.mark.parametrize("path", TUTORIALS[1:], ids=lambda path: path.stem)
-def test_a_tutorial_runs(path, front, tmp_path):
-    assert "tiny" in run(path, front, tmp_path)
+def test_a_tutorial_runs(path, front, kernel, tmp_path):
+    assert "tiny" in run(path, front, tmp_path, kernel=kernel)
 
 
-def test_a_drive_that_cannot_be_mounted_stops_nothing(front, tmp_path):
+def test_a_drive_that_cannot_be_mounted_stops_nothing(front, kernel, tmp_path):
     path = next(path for path in TUTORIALS if "photographs" in path.name)
-    said = run(path, front, tmp_path, settings=[("use_drive = False", "use_drive = True")], until="trainer.preflight()", DRIVE_FAILS="1")
+    drive = [("use_drive = False", "use_drive = True")]
+    said = run(path, front, tmp_path, settings=drive, until="trainer.preflight()", kernel=kernel, DRIVE_FAILS="1")
     assert "Google Drive was not mounted (mount failed)." in said
 
 
@@ -158,23 +183,8 @@ def test_a_drive_that_cannot_be_mounted_stops_nothing(front, tmp_path):
 def cache(tmp_path):
     "A Hub cache with Stable Diffusion 1.5's repository, small and of random weights, and a part of DS-MVTec, as the Hub's client fills it."
     model = tmp_path / "model"
-    UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=768,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    ).save_pretrained(model / "unet")
-    AutoencoderKL(
-        block_out_channels=(8, 8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4,
-        sample_size=64,
-    ).save_pretrained(model / "vae")
+    UNet2DConditionModel(**SMALL_UNET).save_pretrained(model / "unet")
+    AutoencoderKL(**SMALL_VAE).save_pretrained(model / "vae")
     DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1).save_pretrained(
         model / "scheduler"
     )
