@@ -23,6 +23,7 @@ _HOMES = {  # module -> the names that it gives to the face
     "generation.painting": ["paint_defects", "paint_images"],
     "usefulness.comparison": ["plot_usefulness"],
     "usefulness.classification": ["FeatureClassifier", "measure_usefulness"],
+    "usefulness.advice": ["AdviceConfig", "give_advice"],
     "widgets.generate": ["GenerateWidget"],
     "widgets.paint": ["PaintWidget"],
     "widgets.watch": ["WatchWidget"],

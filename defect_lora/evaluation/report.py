@@ -302,13 +302,23 @@ def _markdown(report):
     return "\n\n".join([f"# Report on {report.sets['fake']}", f"**{report.verdict}**", _compared(report), *parts]) + "\n"
 
 
+def html_page(
+    title: str,
+    verdict: str,  # what is read first
+    lead: str,  # what it is about
+    sections: list,  # of Section
+) -> str:  # HTML that needs no other file
+    "One page that opens offline."
+    title, verdict, lead = map(html.escape, (title, verdict, lead))
+    body = f'<h1>{title}</h1><p class="verdict">{verdict}</p><p>{lead}</p>' + "".join(section.html() for section in sections)
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>{body}</html>\n'
+
+
 def _page(report, pictures):
-    "One page that opens offline; its pictures are sections of their own."
-    fake, verdict, compared = map(html.escape, (report.sets["fake"], report.verdict, _compared(report)))
+    "A report's page; its pictures are sections of their own."
     measures, *rest = _tables(report)
-    body = f'<h1>Report on {fake}</h1><p class="verdict">{verdict}</p><p>{compared}</p>'
-    body += "".join(section.html() for section in [*report.sections, measures, *pictures, *rest])
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Report</title><style>{_STYLE}</style>{body}</html>\n'
+    sections = [*report.sections, measures, *pictures, *rest]
+    return html_page(f"Report on {report.sets['fake']}", report.verdict, _compared(report), sections)
 
 
 def _picture_sections(report, sheet, run):
