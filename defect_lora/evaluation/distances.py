@@ -244,6 +244,91 @@ def _reach(rows, k):
     "Distance to the k-th nearest other row."
     return torch.cdist(rows, rows).kthvalue(k + 1).values
 
+# %% ../../nbs/evaluation/01_distances.ipynb #6d3baf21
+def _distances(real, fake, real_labels, fake_labels, names=("fid", "kid", "precision", "recall", "density", "coverage")):  # name -> number
+    "The named numbers, each from all images; KID with the class ids."
+    found = {}
+    for name, function in (("fid", frechet_distance), ("kid", kernel_distance), ("cmmd", cmmd)):
+        if name in names:
+            found[name] = function(real, fake, real_labels, fake_labels) if name == "kid" else function(real, fake)
+    if set(names) - set(found):
+        found |= prdc(real, fake)
+    return {name: found[name] for name in names}
+
+# %% ../../nbs/evaluation/01_distances.ipynb #7e4cb032
+_ENTRIES = 2**22  # of rows and their products, at once
+
+
+def _distances_of_many(real, fake, labels, fake_labels, some, others, names):  # name -> (R,)
+    "The named numbers of R pairs of subsets: (R, n) places of real images and (R, m) of generated ones."
+    n, m = some.shape[1], others.shape[1]
+    at_once = max(1, _ENTRIES // ((n + m) * (n + m + real.shape[1])))
+    size, found = int(max(labels.max(), fake_labels.max())) + 1, []
+    for i, j in zip(some.split(at_once), others.split(at_once)):
+        a, b = real[i], fake[j]
+        products = [x @ y.transpose(1, 2) for x, y in ((a, a), (a, b), (b, b))]
+        members = [torch.nn.functional.one_hot(ids, size).double() for ids in (labels[i], fake_labels[j])]
+        found.append(_from_products(a, b, products, members, names))
+    return {name: torch.cat([part[name] for part in found]) for name in names}
+
+
+def _from_products(a, b, products, members, names):
+    found = {}
+    if "fid" in names:
+        few = max(a.shape[1], b.shape[1]) <= a.shape[2]
+        found["fid"] = _many_fid(*products) if few else torch.tensor([frechet_distance(x, y) for x, y in zip(a, b)], dtype=torch.float64)
+    if "kid" in names:
+        found["kid"] = _many_kid(*((some / a.shape[2] + 1) ** 3 for some in products), *members)
+    if set(names) & {"cmmd", *_NEIGHBOURHOOD}:
+        squared = _squared_of_products(*products)
+        if "cmmd" in names:
+            means = [torch.exp(-some / (2 * 10**2)).mean((1, 2)) for some in squared]
+            found["cmmd"] = 1000 * (means[0] + means[2] - 2 * means[1])
+        if set(names) & set(_NEIGHBOURHOOD):
+            found |= _many_prdc(*squared)
+    return found
+
+
+_NEIGHBOURHOOD = ("precision", "recall", "density", "coverage")
+
+
+def _squared_of_products(aa, ab, bb):
+    a, b = (some.diagonal(dim1=1, dim2=2) for some in (aa, bb))
+    pairs = ((a, aa, a), (a, ab, b), (b, bb, b))
+    return [(x[:, :, None] + y[:, None] - 2 * product).clamp_min(0) for x, product, y in pairs]
+
+
+def _many_fid(aa, ab, bb):
+    n, m = ab.shape[1:]
+    means = aa.mean((1, 2)) + bb.mean((1, 2)) - 2 * ab.mean((1, 2))
+    spread = [(x.diagonal(dim1=1, dim2=2).sum(1) - len(x[0]) * x.mean((1, 2))) / (len(x[0]) - 1) for x in (aa, bb)]
+    centred = ab - ab.mean(1, keepdim=True) - ab.mean(2, keepdim=True) + ab.mean((1, 2), keepdim=True)
+    return means + sum(spread) - 2 * torch.linalg.svdvals(centred / math.sqrt((n - 1) * (m - 1))).sum(1)
+
+
+def _many_prdc(aa, ab, bb):
+    k = min(5, ab.shape[1] - 1, ab.shape[2] - 1)
+    real_reach, fake_reach = (some.kthvalue(k + 1, dim=2).values for some in (aa, bb))
+    inside = ab < real_reach[:, :, None]
+    shares = inside.any(1), (ab < fake_reach[:, None]).any(2), ab.min(2).values < real_reach
+    precision, recall, coverage = (share.double().mean(1) for share in shares)
+    return dict(precision=precision, recall=recall, density=inside.double().sum(1).mean(1) / k, coverage=coverage)
+
+# %% ../../nbs/evaluation/01_distances.ipynb #8f5dc143
+def _many_kid(aa, ab, bb, of_a, of_b):  # kernels; (R, n, C) and (R, m, C) members of classes -> (R,)
+    "KID as `_mmd` has it: classes weigh the same on both sides, and no image is paired with itself."
+    counts = of_a.sum(1), of_b.sum(1)  # (R, C)
+    share = torch.minimum(counts[0] / of_a.shape[1], counts[1] / of_b.shape[1])
+    share = share / share.sum(1, keepdim=True).clamp_min(1e-12)
+    each = [share / count.clamp_min(1) for count in counts]  # what an image of a class weighs
+    sums = [x.transpose(1, 2) @ kernel @ y for x, kernel, y in ((of_a, aa, of_a), (of_a, ab, of_b), (of_b, bb, of_b))]  # (R, C, C)
+    whole = [((w[:, None] @ some)[:, 0] * v).sum(1) for w, some, v in zip((each[0], each[0], each[1]), sums, (each[0], each[1], each[1]))]
+    within = [w * some.diagonal(dim1=1, dim2=2) * v for w, some, v in zip((each[0], each[0], each[1]), sums, (each[0], each[1], each[1]))]
+    itself = [w**2 * (kernel.diagonal(dim1=1, dim2=2)[:, None] @ of)[:, 0] for w, kernel, of in zip(each, (aa, bb), (of_a, of_b))]
+    paired = [(some - own) * n / (n - 1).clamp_min(1) - some for some, own, n in zip((within[0], within[2]), itself, counts)]
+    alone = torch.minimum(*counts) < 2
+    return whole[0] + whole[2] - 2 * whole[1] + torch.where(alone, 2 * within[1] - within[0] - within[2], sum(paired)).sum(1)
+
 # %% ../../nbs/evaluation/01_distances.ipynb #186032f8
 def stratified_split(
     labels: torch.Tensor,  # (n,) class ids
@@ -261,24 +346,19 @@ def stratified_split(
     return order[places], order[rest]
 
 # %% ../../nbs/evaluation/01_distances.ipynb #5570ad80
-def _deviations(function, real, fake, real_labels, fake_labels, resamples=40, seed=0, most=1000):  # name -> standard deviation
+def _deviations(names, real, fake, real_labels, fake_labels, resamples=40, seed=0, most=1000):  # name -> standard deviation
     "The standard deviation of each number of two sets, with other images: each side is resampled by itself, and the variances add up."
-    generator = torch.Generator().manual_seed(seed)
-    sides = [(real, real_labels), (fake, fake_labels)]
-    fixed = [(x[some], ids[some]) for x, ids in sides for some in [_subset(len(x), most, generator)]]
-    variances = []
-    for side in (0, 1):
-        rows, labels = sides[side]
-        share, found = min(0.8, most / len(rows)), []
-        for _ in range(resamples):
-            some = stratified_split(labels, share, generator)[0]
-            pair = [fixed[0], fixed[1]]
-            pair[side] = rows[some], labels[some]
-            found.append(function(pair[0][0], pair[1][0], pair[0][1], pair[1][1]))
-        kept = len(some) / len(rows)
-        scale = kept / max(1 - kept, 1 / len(rows))
-        variances.append({name: scale * float(torch.tensor([one[name] for one in found], dtype=torch.float64).var()) for name in found[0]})
-    return {name: math.sqrt(sum(one[name] for one in variances)) for name in variances[0]}
+    generator, labels = torch.Generator().manual_seed(seed), (real_labels, fake_labels)
+    fixed, variances = [_subset(len(ids), most, generator) for ids in labels], []
+    for side, ids in enumerate(labels):
+        share = min(0.8, most / len(ids))
+        places = [some.expand(resamples, -1) for some in fixed]
+        places[side] = torch.stack([stratified_split(ids, share, generator)[0] for _ in range(resamples)])
+        kept = places[side].shape[1] / len(ids)
+        scale = kept / max(1 - kept, 1 / len(ids))
+        found = _distances_of_many(real, fake, *labels, *places, names)
+        variances.append({name: scale * float(found[name].var()) for name in names})
+    return {name: math.sqrt(sum(one[name] for one in variances)) for name in names}
 
 # %% ../../nbs/evaluation/01_distances.ipynb #f0d017b3
 def wilson_interval(
@@ -325,7 +405,7 @@ def interval_around(
     return (None, None) if low is None else (value + low, value + high)
 
 # %% ../../nbs/evaluation/01_distances.ipynb #471f96e4
-def _real_baselines(function, real, fake, real_labels, fake_labels, resamples=20, seed=0, most=1000):
+def _real_baselines(names, real, fake, real_labels, fake_labels, resamples=20, seed=0, most=1000):
     "The numbers of real images against other real images, and of the fakes at the same sizes; None where there are too few."
     generator, size = torch.Generator().manual_seed(seed), int(max(real_labels.max(), fake_labels.max())) + 1
     counts, fakes = (labels.bincount(minlength=size) for labels in (real_labels, fake_labels))
@@ -333,15 +413,16 @@ def _real_baselines(function, real, fake, real_labels, fake_labels, resamples=20
     some = torch.minimum(half, fakes)
     if half.sum() < 2 or some.sum() < 2:
         return None
-    baselines, values = [], []
+    places = []
     for _ in range(resamples):
         rank = _rank_in_class(real_labels, generator)
         one, other = rank < half[real_labels], (rank >= half[real_labels]) & (rank < (half + some)[real_labels])
-        chosen = _rank_in_class(fake_labels, generator) < some[fake_labels]
-        baselines.append(function(real[one], real[other], real_labels[one], real_labels[other]))
-        values.append(function(real[one], fake[chosen], real_labels[one], fake_labels[chosen]))
+        places.append([mask.nonzero()[:, 0] for mask in (one, other, _rank_in_class(fake_labels, generator) < some[fake_labels])])
+    one, other, chosen = (torch.stack(column) for column in zip(*places))
+    baselines = _distances_of_many(real, real, real_labels, real_labels, one, other, names)
+    values = _distances_of_many(real, fake, real_labels, fake_labels, one, chosen, names)
     sizes = [int(half.sum()), int(some.sum())]
-    return {name: _summary([f[name] for f in baselines], [v[name] for v in values], sizes) for name in baselines[0]}
+    return {name: _summary(baselines[name], values[name], sizes) for name in names}
 
 
 def _rank_in_class(labels, generator):  # (n,) 0, 1, 2 ... in random order within each class
@@ -354,13 +435,12 @@ def _rank_in_class(labels, generator):  # (n,) 0, 1, 2 ... in random order withi
 
 
 def _summary(baselines, values, sizes):
-    baselines = torch.tensor(baselines, dtype=torch.float64)
     low, high = baselines.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
     return dict(
         real_baseline=float(baselines.mean()),
         real_baseline_low=low,
         real_baseline_high=high,
-        value_at_baseline_size=sum(values) / len(values),
+        value_at_baseline_size=float(values.mean()),
         n_baseline=sizes,
     )
 
@@ -379,17 +459,6 @@ def not_measured(
     nothing = dict(value=None, low=None, high=None, real_baseline=None)
     return nothing if n is None else nothing | dict(n=n, note=f"n/a ({why}n = {n})")
 
-
-def _distances(real, fake, real_labels, fake_labels, names=("fid", "kid", "precision", "recall", "density", "coverage")):  # name -> number
-    "The named numbers, each from all images; KID with the class ids."
-    found = {}
-    for name, function in (("fid", frechet_distance), ("kid", kernel_distance), ("cmmd", cmmd)):
-        if name in names:
-            found[name] = function(real, fake, real_labels, fake_labels) if name == "kid" else function(real, fake)
-    if set(names) - set(found):
-        found |= prdc(real, fake)
-    return {name: found[name] for name in names}
-
 # %% ../../nbs/evaluation/01_distances.ipynb #c20fc5b8
 def measure_distances(
     real: torch.Tensor,  # (n, d) features
@@ -406,13 +475,10 @@ def measure_distances(
         found = _distances(real, fake, real_labels, fake_labels, names)
         return {name: not_measured() | dict(value=value) for name, value in found.items()}
 
-    def function(*sets):
-        return _distances(*sets, names)
-
-    both = real, fake, real_labels, fake_labels
+    both = real.double(), fake.double(), real_labels, fake_labels
     with one_thread():
-        values, deviations = function(*both), _deviations(function, *both, seed=seed)
-        baselines = _real_baselines(function, *both, seed=seed)
+        values, deviations = _distances(*both, names), _deviations(names, *both, seed=seed)
+        baselines = _real_baselines(names, *both, seed=seed)
         told = permutation_test(*both, seed=seed) if "kid" in names else {}
     counts = dict(precision=len(fake), recall=len(real), coverage=len(real))
     found = {name: dict(value=values[name]) | _interval(name, values[name], deviations[name], counts) for name in names}
