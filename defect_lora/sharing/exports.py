@@ -115,25 +115,72 @@ def _polygons(
 
 
 def _join_rings(rings):
-    "An outline and its holes as one ring: the nearest hole first, so that no slit leaves the part."
-    ring, *holes = rings
-    slits = [_nearest(ring, hole) for hole in holes]
-    while holes:
-        which = min(range(len(holes)), key=lambda n: slits[n][0])
-        hole, (_, here, there) = holes.pop(which), slits.pop(which)
-        i, j = (int(np.flatnonzero((points == end).all(1))[0]) for points, end in ((ring, here), (hole, there)))
-        ring = np.concatenate([ring[: i + 1], hole[j:], hole[: j + 1], ring[i:]])
-        slits = [min(slit, _nearest(hole, other), key=lambda found: found[0]) for slit, other in zip(slits, holes)]
-    return ring
+    "An outline and its holes as one ring: by the shortest slits, none of which leaves the part."
+    if len(rings) == 1:
+        return rings[0]
+    points, starts = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+    links = _slits(points, np.repeat(np.arange(len(rings)), np.diff(starts)))
+    order, way = [], [_around(starts, 0, 0)]  # one walk around all of them
+    while way:
+        at = next(way[-1], None)
+        if at is None:
+            way.pop()
+            continue
+        order.append(at)
+        way += [iter([at]) if back else _around(starts, *link) for link in links.pop(at, []) for back in (True, False)]
+    return points[order]
 
 
-def _nearest(ring, other):
-    "The distance of two rings, and the points that are so near."
-    from scipy.spatial import cKDTree
+def _around(starts, ring, first):
+    "The places of a ring's points, from one of them and, of a hole, back to it."
+    start, end = starts[ring], starts[ring + 1]
+    return iter([*range(first, end), *range(start, first + 1)] if ring else range(start, end))
 
-    gaps, nearest = cKDTree(other).query(ring)
-    i = gaps.argmin()
-    return gaps[i], ring[i], other[nearest[i]]
+
+def _slits(points, rings):
+    "The shortest slits that join all rings, from the outline on: point -> [(ring, its point)]. Kruskal's tree, of neighbouring points."
+    from scipy.spatial import Delaunay
+
+    places, same = np.unique(points, axis=0, return_inverse=True)
+    order = np.argsort(same.ravel(), kind="stable")
+    twice = np.flatnonzero(np.diff(same.ravel()[order]) == 0)  # of two rings that touch
+    corners = Delaunay(places).simplices
+    first = np.unique(same.ravel(), return_index=True)[1]
+    ends = first[np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])]
+    ends = np.concatenate([ends, np.stack([order[twice], order[twice + 1]], 1)])
+    ends = ends[rings[ends[:, 0]] != rings[ends[:, 1]]]
+    near = np.square(points[ends[:, 0]] - points[ends[:, 1]]).sum(1).argsort(kind="stable")
+    return _from_the_outline(_tree(ends[near].tolist(), rings.tolist()), rings.tolist())
+
+
+def _tree(ends, rings):
+    "Of links, the nearest first, those that join what was not joined yet."
+    part, found = list(range(rings[-1] + 1)), []
+
+    def root(ring):
+        while part[ring] != ring:
+            part[ring] = ring = part[part[ring]]
+        return ring
+
+    for one, other in ends:
+        if (here := root(rings[one])) != (there := root(rings[other])):
+            part[here] = there
+            found.append((one, other))
+    return found
+
+
+def _from_the_outline(tree, rings):
+    "A tree's links in the direction away from ring 0: point -> [(ring, its point)]."
+    of_ring, links, known, todo = {}, {}, {0}, [0]
+    for one, other in [*tree, *(link[::-1] for link in tree)]:
+        of_ring.setdefault(rings[one], []).append((one, other))
+    while todo:
+        for one, other in of_ring.get(todo.pop(), []):
+            if rings[other] not in known:
+                known.add(rings[other])
+                todo.append(rings[other])
+                links.setdefault(one, []).append((rings[other], other))
+    return links
 
 
 def _corners(ring):
