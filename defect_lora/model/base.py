@@ -8,6 +8,7 @@ __all__ = ['SD15', 'TINY', 'make_base', 'load_base', 'fetch_base', 'scale_latent
 
 # %% ../../nbs/model/00_base.ipynb #43a05d20
 import contextlib
+import hashlib
 import inspect
 import logging
 import re
@@ -117,6 +118,7 @@ class Base:
     size: int  # pixels on a side that the UNet was trained at
     source: str  # folder or Hub id
     reload_vae: Callable | None = None  # loads the autoencoder again; None where only the user has it
+    digest: str | None = None  # of its weights, as `base_digest` has it
 
     def release_vae(self) -> None:
         "Give the autoencoder's memory back; `restore_vae` brings it back."
@@ -223,6 +225,41 @@ def _sizes_on_hub(source):
         return {file.rfilename: file.size for file in HfApi().model_info(source, files_metadata=True, timeout=10).siblings}
     return {}
 
+# %% ../../nbs/model/00_base.ipynb #0c25765d
+_BLOCK, _BLOCKS = 2**18, 64  # bytes; of each file
+
+
+def base_digest(
+    source: str,  # folder or Hub id
+    cache_dir: str | Path | None = None,  # the Hub's cache; None is its usual place
+) -> str | None:  # sha256:... of a folder, commit:... of the Hub; None where it is not known
+    "Which weights a base has."
+    if not Path(source).is_dir():
+        found = try_to_load_from_cache(source, _CONFIGS[0], cache_dir)
+        return f"commit:{Path(found).parent.parent.name}" if isinstance(found, str) else None
+    digest = hashlib.sha256()
+    for path in (path for part in ("unet", "vae") for path in sorted((Path(source) / part).glob("*.safetensors"))):
+        digest.update(f"{path.parent.name}/{path.name} {(size := path.stat().st_size)}\n".encode())
+        with open(path, "rb") as file:
+            for start in range(0, size, max(_BLOCK, -(-size // _BLOCKS))):
+                file.seek(start)
+                digest.update(file.read(_BLOCK))
+    return f"sha256:{digest.hexdigest()}"
+
+# %% ../../nbs/model/00_base.ipynb #3a0148db
+def other_base(
+    digest: str | None,  # of the base that something was trained on; None where it was not noted
+    base: Base,  # the one that is there now
+) -> str | None:  # None where nothing is known against it
+    "In what a base differs from the one that something was trained on."
+    if digest is None:
+        earlier = "trained by an earlier version, which noted no digest of its base: if the tiny base has changed since"
+        return earlier if base.name == "tiny" and base.digest else None
+    kinds = [(known or "").split(":")[0] for known in (digest, base.digest)]
+    if kinds[0] != kinds[1] or digest == base.digest:
+        return None
+    return f"trained on a base {base.name} of other weights ({digest[:19]}, here {base.digest[:19]}): unless they hold the same"
+
 # %% ../../nbs/model/00_base.ipynb #ca1c2e95
 def load_base(
     name: str | Path = "sd15",  # tiny, sd15, a folder in diffusers' layout, or a Hub id
@@ -241,7 +278,8 @@ def load_base(
     def load_vae():
         return _load_part(AutoencoderKL.from_pretrained, source, "vae", **weights)
 
-    return replace(make_base(unet, load_vae(), scheduler, name, load_vae), source=source)
+    made = make_base(unet, load_vae(), scheduler, name, load_vae)
+    return replace(made, source=source, digest=base_digest(source, cache_dir))
 
 # %% ../../nbs/model/00_base.ipynb #44293a58
 def fetch_base(

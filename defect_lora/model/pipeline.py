@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from defect_lora.data.files import InputError, parse_json, path_to_name, read_text, write_atomically
-from defect_lora.model.base import base_name_of, decode_latents, execution_device, half_precision, load_base, make_base
-from defect_lora.model.base import make_scheduler, native_size, pixels_per_latent
+from defect_lora.model.base import TINY, base_digest, base_name_of, decode_latents, execution_device, half_precision, load_base, make_base
+from defect_lora.model.base import make_scheduler, native_size, other_base, pixels_per_latent
 from defect_lora.model.unet import ADAPTERS, BASE_WEIGHTS, EMBEDDING, ClassConditionedUNet, load_tensors, save_tensors, saved_config
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -181,8 +181,8 @@ MODEL_FILES = (ADAPTERS, EMBEDDING, BASE_WEIGHTS, MEANS, "config.json", "trainin
 class DefectPipeline(DiffusionPipeline):
     "Generates images of defect classes."
 
-    model_cpu_offload_seq = "model->vae"
-    _callback_tensor_inputs, trained_fit = ("latents", "prompt_embeds"), "pad"  # how photographs became squares in training
+    model_cpu_offload_seq, _callback_tensor_inputs = "model->vae", ("latents", "prompt_embeds")
+    trained_fit = "pad"  # how photographs became squares in training
 
     def __init__(
         self,
@@ -195,16 +195,17 @@ class DefectPipeline(DiffusionPipeline):
         means: torch.Tensor | None = None,  # (classes, channels, h, w) clean latents under each class's first noise; None is noise alone
         mean_counts: list[int] | None = None,  # of how many photographs each is the mean; None is unknown
         grey: bool = False,  # it was trained on grey photographs: its images are grey, too
+        base_digest: str | None = None,  # of the base's weights, as `load_base` has it; None is unknown
     ):
         super().__init__()
         self.register_modules(model=model, vae=vae, scheduler=scheduler)
         self.classes = [str(i) for i in range(model.config["num_classes"])] if classes is None else list(classes)
         if len(self.classes) != model.config["num_classes"]:
             raise InputError(f"{len(self.classes)} class names for a model of {model.config['num_classes']} classes")
-        self.base_name, self.means, self.mean_counts, self.grey = base_name or base_name_of(model.unet), means, mean_counts, grey
-        self.size, self.vae_scale_factor = size or native_size(model.unet, vae), pixels_per_latent(vae)
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._interrupt, self._guidance_scale, self._guidance_interval = False, 1.0, WHOLE
+        self.means, self.mean_counts, self.grey, self.base_digest = means, mean_counts, grey, base_digest
+        self.base_name, self.size = base_name or base_name_of(model.unet), size or native_size(model.unet, vae)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=(scale := pixels_per_latent(vae)))
+        self.vae_scale_factor, self._interrupt, self._guidance_scale, self._guidance_interval = scale, False, 1.0, WHOLE
         check_size(self.size, size_multiple(model.unet, vae))
         _check_latents(means, (len(self.classes), *self.latent_shape), "means")
 
@@ -216,7 +217,7 @@ class DefectPipeline(DiffusionPipeline):
     @property
     def parameters(self) -> dict:
         "What, beside its components, makes the same pipeline again."
-        return {name: getattr(self, name) for name in ("classes", "base_name", "size", "means", "mean_counts", "grey")}
+        return {name: getattr(self, name) for name in ("classes", "base_name", "size", "means", "mean_counts", "grey", "base_digest")}
 
     @property
     def latent_shape(self) -> tuple:  # channels, height, width
@@ -423,9 +424,8 @@ class DefectPipeline(DiffusionPipeline):
         **parts,  # unet (plain), vae or scheduler, instead of what would be loaded
     ) -> "DefectPipeline":
         "Load a trained model. Raises InputError."
-        hub = dict(local_files_only=local_files_only, cache_dir=cache_dir)
-        folder = find_model(pretrained_model_name_or_path, revision, **hub)
-        precision = torch_dtype or dtype or half_precision(device or "cpu") or torch.float32
+        precision, hub = torch_dtype or dtype or half_precision(device or "cpu") or torch.float32, dict(local_files_only=local_files_only)
+        folder = find_model(pretrained_model_name_or_path, revision, **(hub := hub | dict(cache_dir=cache_dir)))
         pipe = _with_fit(cls(**_load_model(folder, base, precision, hub, parts)), folder)
         return pipe.to(device) if device is not None else pipe
 
@@ -441,8 +441,10 @@ def _decode_pixels(pipe, latents):
 
 def _config_of(pipe):
     "What read_config reads."
-    scheduler, grey = json.loads(pipe.scheduler.to_json_string()), dict(grey=True) if pipe.grey else {}
-    return dict(base=pipe.base_name, classes=pipe.classes, size=pipe.size, unet=saved_config(pipe.model), scheduler=scheduler) | grey
+    scheduler = json.loads(pipe.scheduler.to_json_string())
+    digest = pipe.base_digest or (base_digest(str(TINY)) if pipe.base_name == "tiny" else None)
+    known = (dict(grey=True) if pipe.grey else {}) | (dict(base_digest=digest) if digest else {})
+    return dict(base=pipe.base_name, classes=pipe.classes, size=pipe.size, unet=saved_config(pipe.model), scheduler=scheduler) | known
 
 
 def _guides(pipe, numbered):
@@ -464,6 +466,8 @@ def _load_model(folder, base, dtype, hub, parts):
         raise InputError(f"from_pretrained takes no {', '.join(sorted(unknown))}")
     config = read_config(folder / "config.json")
     found = _find_parts(base or _known_base(folder, config["base"], parts), dtype, hub, parts)
+    if said := other_base(config.get("base_digest"), found):
+        log.warning("%s was %s, its images are rubbish, and it must be trained again", folder, said)
     try:
         model = ClassConditionedUNet.from_config(found.unet, config["unet"]).load_adapters(folder).eval()
     except TypeError as error:
@@ -472,7 +476,7 @@ def _load_model(folder, base, dtype, hub, parts):
     means = load_tensors(folder / MEANS) if (folder / MEANS).exists() else {}
     counts = means["counts"].tolist() if "counts" in means else None
     own = dict(classes=config["classes"], base_name=found.name, size=config["size"], means=means.get("means"), mean_counts=counts)
-    own |= dict(grey=config.get("grey") is True)
+    own |= dict(grey=config.get("grey") is True, base_digest=found.digest)
     return dict(model=model, vae=found.vae, scheduler=scheduler, **own)
 
 
@@ -491,7 +495,8 @@ def _find_parts(name, dtype, hub, given):
     "The base of a model; what is given is not loaded."
     if {"unet", "vae"} <= given.keys():
         return make_base(given["unet"], given["vae"], given.get("scheduler") or make_scheduler({}), name)
-    return replace(load_base(name, dtype, **hub), **{part: given[part] for part in given.keys() & {"unet", "vae"}})
+    given = {part: given[part] for part in given.keys() & {"unet", "vae"}}
+    return replace(load_base(name, dtype, **hub), **given, **(dict(digest=None) if given else {}))
 
 # %% ../../nbs/model/04_pipeline.ipynb #022f57b9
 def _embed(model, labels, guided, negative):

@@ -42,8 +42,9 @@ def _shareable_config(model):
     found = read_config(model / "config.json")
     unet = {name: value for name, value in found["unet"].items() if name in saved_fields()}
     scheduler = json.loads(make_scheduler(found["scheduler"]).to_json_string())
-    grey = dict(grey=True) if found.get("grey") is True else {}
-    return _without_paths({name: found[name] for name in _CONFIG} | dict(unet=unet, scheduler=scheduler) | grey)
+    known = dict(grey=True) if found.get("grey") is True else {}
+    known |= {"base_digest": digest} if isinstance(digest := found.get("base_digest"), str) else {}
+    return _without_paths({name: found[name] for name in _CONFIG} | dict(unet=unet, scheduler=scheduler) | known)
 
 
 def _without_paths(value):

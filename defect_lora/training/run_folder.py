@@ -254,6 +254,20 @@ def _check_state(state, config, identity, path):
         raise InputError(f"{path} was begun with other images of the same names and number; take another folder, or the old data")
     if state.get("given") != identity.get("given"):
         raise InputError(f"{path} was begun with another UNet than this one; take another folder, or the old UNet")
+    _check_base(state.get("base"), identity.get("base"), config.base, path)
+
+
+def _check_base(before, now, name, path):
+    "A run goes on with the weights that it was begun on; of the Hub's another commit may hold the same."
+    if before and now and before != now:
+        said = f"{path} was begun on other weights of the base {name} ({before[:19]}, here {now[:19]})"
+        if before.split(":")[0] == now.split(":")[0] == "sha256":
+            raise InputError(f"{said}; take another folder, or the old base")
+        log.warning("%s: if they differ in more than their files, train again in another folder", said)
+    elif before is None and now and name == "tiny":
+        log.warning(
+            "%s was begun by an earlier version, which noted no digest of its base: if the tiny base has changed, train again", path
+        )
 
 # %% ../../nbs/training/06_run_folder.ipynb #12ff3f91
 def list_images(

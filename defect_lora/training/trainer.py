@@ -103,7 +103,9 @@ class Trainer:
 
     def _pipeline(self):
         "The same, perhaps without its autoencoder: enough to be saved."
-        known = dict(base_name=self.base.name, size=self.size) | self.data.known(means=self.config.init_latents != "noise")
+        known = dict(base_name=self.base.name, base_digest=self.base.digest, size=self.size) | self.data.known(
+            means=self.config.init_latents != "noise"
+        )
         return DefectPipeline(self.model, self.base.vae, self.base.scheduler, self.data.classes, **known)
 
     def fit(
@@ -274,7 +276,7 @@ class Trainer:
 
     def _identity(self):
         "What a run must have in common with its checkpoints."
-        return dict(classes=self.data.classes, images=len(self.data), digest=self.data.digest, given=self.given)
+        return dict(classes=self.data.classes, images=len(self.data), digest=self.data.digest, given=self.given, base=self.base.digest)
 
     def save(
         self,
