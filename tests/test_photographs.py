@@ -14,7 +14,7 @@ from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
 from defect_lora.data.layouts import find_category, find_good_parts, labelled_images
 from defect_lora.data.overview import overview
-from defect_lora.evaluation.evaluator import read_sets
+from defect_lora.evaluation.evaluator import Evaluator, read_sets
 from defect_lora.sharing.exports import export_set
 from defect_lora.training.config import TrainConfig, note_data_places
 from defect_lora.training.run_folder import as_begun, list_images, open_photographs
@@ -154,6 +154,10 @@ def test_a_split_is_judged_by_what_is_for_testing(split, tmp_path, caplog):
     assert not caplog.records
     photograph(split / "train/broken/0.png")
     assert len(read_sets(split, tmp_path / "fake").real) == 6 and "nothing of broken is for testing" in caplog.text
+    for real in (split, _not_trained_on(SimpleNamespace(real=split, category=None, run=None))[0]):
+        assert Evaluator(real, tmp_path / "fake", "tiny").notes[0].startswith("Nothing of broken is kept for testing")
+    shutil.rmtree(split / "train/broken")
+    assert not any("kept for testing" in note for note in Evaluator(split, tmp_path / "fake", "tiny").notes)
 
 
 def masks_of(dataset):

@@ -511,6 +511,13 @@ class DefectSpectrumDataset(Dataset):
             item["mask"] = torch.from_numpy(self.mask(i)).float()[None]
         return item
 
+# %% ../../nbs/data/03_dataset.ipynb #2b14ae90
+def judged_by_training(
+    dataset,  # what generated images are judged by
+) -> list:  # class names
+    "The classes of which a layout keeps nothing for testing, so that images for training are judged by."
+    return sorted({dataset.classes[sample.label] for sample in dataset.samples if getattr(sample, "role", None) == "train"})
+
 # %% ../../nbs/data/03_dataset.ipynb #3a25bf81
 def open_to_judge_by(
     source,  # a folder in any of the known layouts; a data set is taken as it is
@@ -520,6 +527,6 @@ def open_to_judge_by(
     if hasattr(source, "samples"):
         return source
     dataset = DefectSpectrumDataset(source, category=category, choose="earlier")  # all but what a layout trains on
-    if names := sorted({dataset.classes[sample.label] for sample in dataset.samples if sample.role == "train"}):
+    if names := judged_by_training(dataset):
         log.warning("%s: nothing of %s is for testing, so it is judged by images for training", source, ", ".join(names))
     return dataset

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageChops, ImageFilter
 
 from .classifier import confusion_counts, measure_class_accuracy, predict_classes
-from ..data.dataset import DefectSpectrumDataset, fit_image, open_to_judge_by
+from ..data.dataset import DefectSpectrumDataset, fit_image, judged_by_training, open_to_judge_by
 from defect_lora.evaluation.distances import (
     MIN_IMAGES,
     TOLD_APART,
@@ -655,9 +655,11 @@ class Evaluator:
         trained_on=None,  # a folder, a DefectSpectrumDataset, or paths and class names: copies of these images are found, too
         fit: str | None = None,  # how photographs became squares in training; None asks the images
     ):
-        self.sets, self.seed = read_sets(real, fake, category), seed
         self.names = {name: _name(source) for name, source in (("real", real), ("fake", fake))}
+        real = open_to_judge_by(real, category)
+        self.sets, self.seed = read_sets(real, fake, category), seed
         self.trained_on, self.notes = _training_set(trained_on)
+        self.notes = [*_say_by_training(real), *self.notes]
         self.features = suiting_features(features, self.sets.fake)
         self.pixels, asked = suiting_pixels(self.sets, fit, self.features, progress)
         self.notes = [*self.notes, *asked]
@@ -687,6 +689,12 @@ def _training_set(trained_on):
     if trained_on is None:
         return ((), ()), [_UNKNOWN]
     return trained_on if isinstance(trained_on, tuple) else labelled_images(trained_on), []
+
+
+def _say_by_training(real):
+    names = ", ".join(judged_by_training(real))
+    said = f"Nothing of {names} is kept for testing, so it is judged by images for training: who learned them by heart looks good."
+    return [said] if names else []
 
 
 def _name(source):
