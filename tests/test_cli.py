@@ -153,10 +153,11 @@ FLAGS = {  # each command's, as scripts may use them; a flag may get a new spell
     "generate": "--run --out --per-class --classes --seed --num-inference-steps --guidance-scale --fast --batch-size --shard-size "
     "--pairs --good --real --category --layout",
     "evaluate": "--real --fake --category --out --features --usefulness --segmenter --curate --run",
+    "help-me": "--data --out --category --masks --good --layout --base --epochs --per-class --trainings --size --steps --seed --dry-run",
     "export": "--fake --out --layout --category --good",
     "publish": "--run --repo --report --generated --data-licence --public --look",
 }
-SWITCHES = ["--fast", "--pairs", "--segmenter", "--curate", "--public"]
+SWITCHES = ["--fast", "--pairs", "--segmenter", "--curate", "--public", "--dry-run"]
 PAIRED = ["--flip", "--gradient-checkpointing", "--fit-memory"]  # these have a --no- beside them
 WORDS = {
     "--fit": "crop",
@@ -177,7 +178,7 @@ REQUIRED = {
 
 def word(command, flag):
     "A value that a flag takes."
-    return {"generate": "mvtec", "export": "coco"}[command] if flag == "--layout" else WORDS.get(flag, "8")
+    return {"generate": "mvtec", "export": "coco", "help-me": "yolo"}[command] if flag == "--layout" else WORDS.get(flag, "8")
 
 
 def values(part):

@@ -576,16 +576,19 @@ class Advice:
 # %% ../../nbs/usefulness/12_advice.ipynb #5e44cc67
 def to_do(advice: Advice) -> list:  # sentences
     "What follows for the user."
-    chief = advice.findings[0]
-    said = [f"{' and '.join(map(str, folders))}: {_what_for(one)}" for one in advice.findings if (folders := advice.sets.get(one.name))]
+    chief, loop = advice.findings[0], advice.loop
+    said = stand_in_lines(loop.config.base_name(), [s.path for s in loop.photographs.learn.samples])
+    said += [f"{' and '.join(map(str, folders))}: {_what_for(one)}" for one in advice.findings if (folders := advice.sets.get(one.name))]
     missing = [one.name for one in advice.findings if one.name != "small classifier" and one.name not in advice.sets]
     said += [f"No set was written for a {name}: none of what was tried was better than real images only." for name in missing]
+    if "trials/segmenter" not in loop.steps():
+        said.append("No segmenter was tried: that takes a mask of every defect, and photographs of good parts to paint into.")
     poor = sorted((_best_share(row), row["name"]) for row in advice.classes if "photograph more" in row["advice"])
     if poor:
         names = ", ".join(f"{name} ({percent(share)})" for share, name in poor)
         said.append(f"Photograph more of these, the least known first: {names}.")
     if chief.grade != "helps" and (advice.curve["more"]["low"] or 0) > 0:
-        said.append("More photographs are the better use of a day: their gain is above zero for sure, that of synthetic images is not.")
+        said.append("As far as this can tell, more photographs are the better use of a day: the interval of their gain is above zero.")
     return said
 
 
@@ -654,8 +657,8 @@ def _tried_rows(advice):
     for one in advice.findings:
         rows.append([one.name, "real images only", _value(one.real), ""])
         rows += [[one.name, f"and {arm}", percent(found["value"]), _points(found["gain"])] for arm, found in one.arms.items()]
-        best = f"the best, {one.arm}" if one.arm else "the best is none"
-        rows.append([one.name, best, "", f"{_points(one.gain)}, judged by others than chose"])
+        best = f"the best by half of the photographs (by all: {one.arm or 'none'})"
+        rows.append([one.name, best, "", f"{_points(one.gain)} on the other half"])
     return rows
 
 
@@ -674,9 +677,10 @@ def _tried_notes(advice):
 def _doubts(advice):
     loop = advice.loop
     learned, judged = len(loop.photographs.learn), len(loop.photographs.judge)
-    said = stand_in_lines(loop.config.base_name(), [s.path for s in loop.photographs.learn.samples])
     split = f"One split, from seed {loop.config.seed}: {learned} photographs were learned from, {judged} others judge."
-    said.append(f"{split} Another one (--seed) says something else, within about the interval.")
+    said = [f"{split} Another one (--seed) says something else, within about the interval."]
+    left = len(loop.photographs.learn.rest) - judged
+    said += [f"{left} photographs neither: near-twins of those that are learned from, or more than are needed."] * (left > 0)
     said += [f"Only {judged} photographs judge: no difference can be told from luck."] * (judged < MIN_IMAGES)
     said.append("The models here are small ones. A larger one that was trained before knows more and gains less.")
     said.append("In your line defects are rarer than among these photographs: test on real parts before anything is decided.")
@@ -703,11 +707,17 @@ def _sheet(advice, columns=6, cell=112):
     return image_grid(found, columns, row_labels=rows, cell=cell)
 
 # %% ../../nbs/usefulness/12_advice.ipynb #e0968b32
+_POINT = (
+    "A point, for a classifier: one in a hundred of a class's photographs that is given its class, averaged over the classes; "
+    "for a segmenter: a hundredth of the average precision of its pixels."
+)
+
+
 def write_advice(advice: Advice) -> Path:  # of the page
     "Write advice.html for people and advice.json for programs."
     out = advice.loop.out
     write_atomically(out / "advice.json", json.dumps(advice.to_dict(), indent=2, allow_nan=False))
-    lead = f"From {advice.loop.photographs.learn.folder}; {advice.minutes:.0f} minutes."
+    lead = f"{advice.loop.photographs.learn.folder}, {len(advice.loop.photographs.judge)} photographs judged. {_POINT}"
     return write_atomically(out / "advice.html", html_page("What would help", advice.sentence, lead, advice.sections()))
 
 # %% ../../nbs/usefulness/12_advice.ipynb #f0ea1679
