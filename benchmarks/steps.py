@@ -14,8 +14,8 @@ from statistics import fmean, stdev
 HERE = Path(__file__).parent
 WHOLE, NONE = (0.0, 1.0), (0.0, 0.0)  # guided in each step, and in none
 ROWS = {  # solver -> steps -> intervals
-    "ddim": {50: (WHOLE,), 25: (WHOLE, (0.2, 0.8), NONE)},
-    "dpmsolver++": {20: (WHOLE, (0.0, 0.5), (0.2, 0.8), NONE), 10: (WHOLE, (0.2, 0.8), NONE)},
+    "dpmsolver++": {10: (WHOLE, (0.25, 1.0), (0.25, 0.75), NONE), 5: (WHOLE,), 20: (WHOLE, (0.25, 1.0), (0.25, 0.75), NONE)},
+    "ddim": {25: (WHOLE, (0.25, 1.0), NONE), 50: (WHOLE,)},
 }
 
 
@@ -26,10 +26,11 @@ def passes(steps, interval):
 
 def known_features(folder):
     "Features and class names of real images."
+    from defect_lora import DefectSpectrumDataset
     from defect_lora.data.layouts import labelled_images
     from defect_lora.evaluation.features import extract_features
 
-    paths, names = labelled_images(folder)
+    paths, names = labelled_images(DefectSpectrumDataset(folder, per_class=None))
     return extract_features(paths), list(names)
 
 

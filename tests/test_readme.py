@@ -38,6 +38,30 @@ def test_earlier_run():
     assert f"its ratio was {found['sample_vs_merged']:.2f}" in SPEED
 
 
+def test_seconds():
+    "What the demo's seconds are spent on."
+    found = json.loads((ROOT / "benchmarks" / "results" / "seconds.json").read_text())["1 threads"]
+    whole = {name: row["whole"] for name, row in found["sections"].items()}
+    parts = {"train: backward": "backward passes", "train: forward": "forward passes", "train: optimizer": "the optimizer"}
+    parts |= {"generate": "generating", "evaluate": "evaluating", "data": "rendering"}
+    for name, words in parts.items():
+        share = sum(value for section, value in whole.items() if section.startswith(name)) / sum(whole.values())
+        assert f"{share:.0%}".replace("%", f" % {words}") in SPEED, words
+    step = found["operations"]["a training step"]
+    assert f"Of a training step {step['convolution']:.0%} are convolutions".replace("%", " %") in SPEED
+
+
+def test_guidance():
+    "How many images of the hardest classes keep their class."
+    found = json.loads((ROOT / "benchmarks" / "results" / "guidance.json").read_text())["tuned_seed_1_step_753_of_852"]
+    rows = [found[name] for name in ("scale 2", "scale 2 from .25", "scale 2 from .5", "scale 1")]
+    missing, bent = ([row[name][name] for row in rows] for name in ("missing_wire", "bent_wire"))
+    a, b, c, d = missing
+    assert f"at guidance 2, {a} keep their class and {found['scale 2']['missing_wire']['combined']} are taken for `combined`" in SPEED
+    assert f"; {b} keep it" in SPEED and f"unguided, {c} where the first half is, and {d} without guidance" in SPEED
+    assert "Of bent_wire it is {}, {}, {} and {}".format(*bent) in SPEED
+
+
 def test_trust():
     "How often the intervals hold the truth, the faults are named, and perfect images are called good."
     said, results = short("03_trust"), ROOT / "nbs" / "studies" / "results"
