@@ -93,12 +93,12 @@ def write_once(folder, write):
 # Where synthetic images come from
 
 
-def trained(images, seed, work):
+def trained(images, seed, work, updates):
     "The generator of a leg: one training, with masks, that generates and paints."
     few(images, seed, work)
     config = TrainConfig.from_recipe(
         "tuned",
-        epochs=-(-UPDATES // images),
+        epochs=-(-updates // images),
         data=str(work / "few" / f"{images}_{seed}"),
         base="tiny",
         per_class=images,
@@ -124,9 +124,9 @@ def with_painted(real, painted):
 class Sources:
     "The synthetic sets of a leg, made when they are first asked for."
 
-    def __init__(self, images, seed, work, others=()):
-        self.images, self.seed, self.work, self.others = images, seed, work, dict(others)
-        self.pipe = cache(lambda: trained(images, seed, work))
+    def __init__(self, images, seed, options):
+        self.images, self.seed, self.work, self.others, self.count = images, seed, options.work, dict(options.others), options.painted
+        self.pipe = cache(lambda: trained(images, seed, options.work, options.updates))
 
     def folder(self, kind):
         "The folder of one set."
@@ -146,12 +146,12 @@ class Sources:
 
     def painted(self, folder):
         real, good = few(self.images, self.seed, self.work), goods(self.seed, self.work)
-        paint_defects(self.pipe(), folder, good, real, PAINTED, seed=self.seed, num_inference_steps=STEPS, progress=False)
+        paint_defects(self.pipe(), folder, good, real, self.count, seed=self.seed, num_inference_steps=STEPS, progress=False)
 
     def generated(self, folder):
         defects = [name for name in CLASSES if name != "good"]
         how = dict(classes=defects, seed=self.seed, num_inference_steps=STEPS, guidance_scale=2.0, progress=False)
-        generate_images(self.pipe(), folder, PAINTED, **how)
+        generate_images(self.pipe(), folder, self.count, **how)
 
     def repasted(self, folder):
         "Painted defects multiplied: cut out as the real ones are, and pasted into other good parts at other places."
@@ -205,7 +205,7 @@ class Leg:
 
     def __init__(self, images, seed, work, options):
         self.images, self.seed, self.work, self.options = images, seed, work, options
-        self.sources = Sources(images, seed, work, options.others)
+        self.sources = Sources(images, seed, options)
         self.features = cache(lambda: FeatureClassifier("tiny", views=2))
 
     def cell(self, consumer, arm, use):
@@ -381,10 +381,33 @@ def summarise(options, chosen):
             rows += rows_of(known, images, consumer, chosen)
             beside += against_rules(known, images, consumer)
     choice = {name: rounded(of | dict(means={use: 100 * mean for use, mean in of["means"].items()})) for name, of in chosen.items()}
-    setting = dict(good=GOODS, test_per_class=HELD_OUT, pasted=PASTED, painted=PAINTED, denoising_steps=STEPS, updates=UPDATES, pixels=SIDE)
+    setting = dict(
+        good=GOODS,
+        test_per_class=HELD_OUT,
+        pasted=PASTED,
+        painted=options.painted,
+        denoising_steps=STEPS,
+        updates=options.updates,
+        pixels=SIDE,
+    )
     setting |= dict(classifier_steps=options.classifier_steps, segmenter_steps=options.segmenter_steps, pilots=list(PILOTS))
-    found = dict(setting=setting, uses=choice, rows=rows, against_the_best_rule=beside)
+    found = dict(setting=setting, uses=choice, rows=rows, against_the_best_rule=beside, real_by_steps=real_by_steps(options))
     write_atomically(options.results, json.dumps(found, indent=1) + "\n")
+
+
+def real_by_steps(options):
+    "Real images alone, by how long an inspection model is trained, on the seeds that all lengths know: is that arm held back?"
+    found = {}
+    for path in (options.work / "cells").glob("*-*/*/real, half.json"):
+        network, _, steps = path.parent.parent.name.partition("-")
+        score = 100 * json.loads(path.read_text())["score"]
+        found.setdefault((network, path.parent.name.partition("_")[0]), {}).setdefault(int(steps), {})[path.parent.name] = score
+    table = []
+    for (network, images), steps in sorted(found.items()):
+        legs = set.intersection(*(set(of) for of in steps.values()))
+        means = {str(number): round(fmean(of[leg] for leg in legs), 1) for number, of in sorted(steps.items()) if legs}
+        table += [dict(network=network, images_per_class=int(images), legs=len(legs), mean=means)] if len(means) > 1 else []
+    return table
 
 
 def consumer_names(consumer):
@@ -440,6 +463,8 @@ def parse(args=None):
     )
     parser.add_argument("--classifier-steps", type=int, default=450)
     parser.add_argument("--segmenter-steps", type=int, default=700)
+    parser.add_argument("--updates", type=int, default=UPDATES, help="of the generator's training; take another --work with another number")
+    parser.add_argument("--painted", type=int, default=PAINTED, help="painted pairs, and generated images, of a class; likewise")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--prepare", action="store_true", help="write the real images and good parts of every leg, and stop")
     parser.add_argument("--summary", action="store_true", help="rebuild the results from what is there, and stop")

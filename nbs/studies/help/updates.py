@@ -50,12 +50,11 @@ def named(paths_and_ids, work, features):
 
 def measured(seed, updates, painted, work, features):
     "One row."
-    b.UPDATES, b.PAINTED = updates, painted
-    options = b.parse(["--work", str(beside(work, updates)), "--images", str(IMAGES)])
+    options = b.parse(f"--images {IMAGES} --updates {updates} --painted {painted} --work".split() + [str(beside(work, updates))])
     leg = b.Leg(IMAGES, seed, options.work, options)
     paths, names = b.labelled_images(leg.sources.folder("painted"), None)
     scores = {f"frozen, {arm}": leg.cell("frozen", arm, "half") for arm in ("real", "paste", "ours painted", b.PILOTED)}
-    scores |= {f"small, {arm}": leg.cell("small", arm, "union") for arm in ("paste", b.PILOTED)}
+    scores |= {f"small, {arm}": leg.cell("small", arm, use) for arm, use in (("real", "half"), ("paste", "union"), (b.PILOTED, "union"))}
     return dict(named=named((list(paths), [IDS[name] for name in names]), work, features)) | scores
 
 
@@ -63,13 +62,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--updates", type=int, nargs="+", default=[30, 200])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(b.PILOTS))
     parser.add_argument("--painted", type=int, default=b.PAINTED, help="pairs of a class")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     features = FeatureClassifier(load_features("tiny"), views=2)
     rows = json.loads(options.results.read_text()) if options.results.exists() else []
-    for seed in b.PILOTS:
+    for seed in options.seeds:
         for updates in options.updates:
             if not any((row["seed"], row["updates"], row["painted"]) == (seed, updates, options.painted) for row in rows):
                 found = measured(seed, updates, options.painted, options.work, features)
