@@ -2412,6 +2412,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'defect_lora/usefulness/advice.py'),
                                                'defect_lora.usefulness.advice._learned': ( 'usefulness/advice.html#_learned',
                                                                                            'defect_lora/usefulness/advice.py'),
+                                               'defect_lora.usefulness.advice._listed': ( 'usefulness/advice.html#_listed',
+                                                                                          'defect_lora/usefulness/advice.py'),
                                                'defect_lora.usefulness.advice._paint': ( 'usefulness/advice.html#_paint',
                                                                                          'defect_lora/usefulness/advice.py'),
                                                'defect_lora.usefulness.advice._paste': ( 'usefulness/advice.html#_paste',

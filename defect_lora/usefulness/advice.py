@@ -181,12 +181,16 @@ class Arm:
 
     def __str__(self) -> str:
         "As a person says it."
-        return f"{self.amount} {' and '.join(self.kinds)} image{'s' * (self.amount > 1)} of each class"
+        return f"{self.amount} {_listed(self.kinds)} image{'s' * (self.amount > 1)} of each class"
 
     def rows(self, out: Path) -> list:
         "The images, from the sets of its kinds."
         share = [self.amount // len(self.kinds) + (i < self.amount % len(self.kinds)) for i in range(len(self.kinds))]
         return [row for kind, n in zip(self.kinds, share) if n for row in image_rows(listing_of(_set_folder(out, kind)), n)]
+
+
+def _listed(words):
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _set_folder(out, kind):
@@ -443,6 +447,9 @@ _STEPS = {
 }
 
 # %% ../../nbs/usefulness/12_advice.ipynb #9a954471
+_ALL, _NOTHING_LEFT = 0.995, " (it is right on all that judge without them: nothing is left to gain that these photographs would show)"
+
+
 @dataclass
 class Finding:
     "What synthetic images do for one model that inspects."
@@ -474,7 +481,7 @@ class Finding:
             "helps": f"{self.arm} {verb} worth {points} for a {self.name}",
             "hurts": f"synthetic images cost a {self.name} {points}, also the best of them, {self.arm}",
             "cannot tell": f"for a {self.name} nothing can be told: the best, {self.arm}, {verb} worth {points}",
-            "none": f"for a {self.name} no synthetic images were better than none",
+            "none": f"for a {self.name} no synthetic images were better than none" + _NOTHING_LEFT * (self.real["value"] > _ALL),
         }[self.grade]
 
 # %% ../../nbs/usefulness/12_advice.ipynb #b7c03d8f
@@ -545,7 +552,7 @@ class Advice:
     def sentence(self) -> str:
         "The answer."
         chief = [one for one in self.findings if one.name != "small classifier"]
-        if len(chief) > 1 and all(one.grade == "none" for one in chief):
+        if len(chief) > 1 and all(one.grade == "none" and one.real["value"] <= _ALL for one in chief):
             return "With your photographs, no synthetic images were better than none, for a classifier and for a segmenter."
         return f"With your photographs, {'; '.join(one.clause() for one in chief)}."
 
@@ -554,6 +561,8 @@ class Advice:
         "What the alternative is worth."
         added = self.curve["more"]
         points = f"{signed(added['value'])} points (95 % interval {signed(added['low'])} to {signed(added['high'])})"
+        if self.curve["points"][-1]["value"] > _ALL:
+            return "What more real photographs would bring a classifier cannot be seen here: it is right on all that judge."
         what = f"Another {added['images']} real photographs of each class would bring a classifier"
         return f"{what} about {points}, if its learning curve goes on."
 
