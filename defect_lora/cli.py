@@ -22,7 +22,7 @@ from typing import Annotated, Literal, Union, get_args
 
 from .data.files import InputError, RunError, file_sha256
 from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
-from .training.config import WatchingOptions, find_data, format_phases, parse_phases, stand_in_lines
+from .training.config import WatchingOptions, find_data, find_masks, format_phases, parse_phases, stand_in_lines
 
 # %% ../nbs/cli.ipynb #0243ba7e
 def _is_main():
@@ -88,11 +88,11 @@ def _input_folders(**folders):
             raise InputError(f"no folder at {folder}; {_flag(name)} is a folder")
 
 
-def _check_layout(folder, category):  # Listing
+def _check_layout(folder, category, masks=None):  # Listing
     "A folder of images can be read, as far as names tell."
     from defect_lora.data.layouts import find_category
 
-    return find_category(folder, category, check_files=False)
+    return find_category(folder, category, check_files=False, masks_in=masks)
 
 
 def _check_base(name):
@@ -228,6 +228,7 @@ class Pairs:
     good: str | None = None  # folder of photographs of good parts to paint into; those of the real images by default
     real: str | None = None  # folder of real images with masks, which say where defects lie; what the run was trained on by default
     category: str | None = None  # product, where --real holds several
+    masks: str | None = None  # folder of the masks of the real images, where they lie elsewhere; those that the run was given by default
     layout: Literal["ds-mvtec", "mvtec"] | None = None  # DS-MVTec's, whose masks hold class indices (default), or MVTec AD's: 0 and 255
 
 # %% ../nbs/cli.ipynb #e8c6aea1
@@ -337,14 +338,16 @@ def _check_model(run):
 
 def _check_real_masks(run, pairs):
     "Where defects lie is known."
-    folder, category = pairs.real, pairs.category
+    folder, category, masks = pairs.real, pairs.category, pairs.masks
     if not folder and (Path(run) / "model").is_dir():
         trained = TrainConfig.load(Path(run) / "config.json")
         with suppress(InputError):  # is said with the remedy
             folder, category = find_data(trained, run), trained.category
-    if folder and not any(sample.mask for sample in _check_layout(folder, category).samples):
+            masks = masks or find_masks(trained, folder)
+    if folder and not any(sample.mask for sample in _check_layout(folder, category, masks).samples):
         raise InputError(
-            f"{folder}: no masks beside the photographs; give real images with masks as --real, in the layout of DS-MVTec, MVTec AD or VisA"
+            f"{folder}: no masks beside the photographs; give their folder as --masks, "
+            "or real images with masks as --real, in the layout of DS-MVTec, MVTec AD or VisA"
         )
 
 
@@ -358,7 +361,7 @@ def _learned_from(run):
 def _check_pairs(pairs):
     for name, value in vars(pairs).items():
         _require(pairs.pairs or not value, _flag(name), value, "left out: only --pairs has one")
-    _input_folders(good=pairs.good, real=pairs.real)
+    _input_folders(good=pairs.good, real=pairs.real, masks=pairs.masks)
     without_real = pairs.pairs and pairs.category and not pairs.real
     _require(not without_real, "--category", pairs.category, "left out: without --real, the run says which product it was trained on")
 
@@ -380,13 +383,14 @@ def _real_images(run, pairs, classes):
     from defect_lora.training.run_folder import open_photographs
 
     if pairs.real:
-        return DefectSpectrumDataset(pairs.real, category=pairs.category)
+        return DefectSpectrumDataset(pairs.real, category=pairs.category, masks_in=pairs.masks)
     if not (Path(run) / "model").is_dir():
         raise InputError(f"{run} is a model alone and does not say what it was trained on; give real images with masks as --real")
     trained = TrainConfig.load(Path(run) / "config.json")
     try:
         folder = find_data(trained, run)
-        found = open_photographs(trained, run, folder)
+        masks = trained.masks if pairs.masks is None else str(Path(pairs.masks).resolve())
+        found = open_photographs(replace(trained, masks=masks), run, folder)
     except InputError as error:
         raise InputError(f"{error}; give real images with masks as --real") from None
     if found.classes != classes:
@@ -476,6 +480,7 @@ def _check_segmenter(*folders):
 
 def _trained_with(run):
     "What a run was trained on, so that copies of it are found, and how its photographs became squares."
+    from defect_lora.data.overview import alike_lines
     from defect_lora.training.run_folder import open_photographs
 
     if run is None:
@@ -485,7 +490,8 @@ def _trained_with(run):
     trained = TrainConfig.load(Path(run) / "config.json")
     try:
         data = open_photographs(trained, run)
-        return dict(trained_on=data, fit=trained.fit), stand_in_lines(trained.base, [sample.path for sample in data.samples])
+        said = [*stand_in_lines(trained.base, [sample.path for sample in data.samples]), *map("Of {}.".format, alike_lines(data))]
+        return dict(trained_on=data, fit=trained.fit), said
     except InputError as error:
         unread = f"What {run} was trained on cannot be read: {error}."
         return dict(fit=trained.fit), [*stand_in_lines(trained.base, []), unread]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cli import _not_trained_on, main
+from defect_lora.cli import Pairs, _check_real_masks, _not_trained_on, _real_images, main
 from defect_lora.data.cables import render_bundle, render_cable, sample_bundle
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
 from defect_lora.data.layouts import find_category, find_good_parts, labelled_images
-from defect_lora.data.overview import overview
+from defect_lora.data.overview import alike_lines, overview
 from defect_lora.evaluation.evaluator import Evaluator, read_sets
 from defect_lora.sharing.exports import export_set
 from defect_lora.training.config import TrainConfig, note_data_places
@@ -120,6 +120,52 @@ def test_masks_elsewhere_are_found(tmp_path):
     save_mask(tmp_path / "others/tile/0.png")
     with pytest.raises(InputError, match="has no mask of the images"):
         DefectSpectrumDataset(tmp_path / "data", masks_in=tmp_path / "others")
+
+
+def test_photographs_in_a_folder_inside_their_class(tmp_path):
+    "As the magnetic tiles are downloaded."
+    for kind in ("MT_Crack", "MT_Free"):
+        for i in range(2):
+            photograph(tmp_path / kind / "Imgs" / f"{i}.jpg", "bent_wire" if kind == "MT_Crack" else "good", i)
+    save_mask(tmp_path / "MT_Crack/Imgs/0.png")
+    dataset = DefectSpectrumDataset(tmp_path)
+    assert dataset.classes == ["MT_Crack", "MT_Free"] and [s.mask and s.mask.name for s in dataset.samples] == ["0.png", None, None, None]
+    (tmp_path / "MT_Free/Imgs").rename(tmp_path / "MT_Free/others")
+    with pytest.raises(InputError):
+        DefectSpectrumDataset(tmp_path)
+
+
+def test_pairs_take_masks_from_elsewhere(tmp_path):
+    photograph(tmp_path / "data/dent/0.png", "bent_wire")
+    photograph(tmp_path / "data/good/0.png")
+    save_mask(tmp_path / "labels/dent/0.png")
+    run, data, masks = tmp_path / "run", str(tmp_path / "data"), str(tmp_path / "labels")
+    with pytest.raises(InputError, match="no masks beside the photographs; give their folder as --masks"):
+        _check_real_masks(run, Pairs(pairs=True, real=data))
+    (run / "model").mkdir(parents=True)
+    for noted, pairs in (
+        (None, Pairs(pairs=True, real=data, masks=masks)),
+        (masks, Pairs(pairs=True)),
+        (None, Pairs(pairs=True, masks=masks)),
+    ):
+        note_data_places(TrainConfig(data=data, masks=noted), run).save(run / "config.json")
+        _check_real_masks(run, pairs)
+        assert [s.mask and s.mask.parent.parent.name for s in _real_images(run, pairs, ["dent", "good"]).samples] == ["labels", None]
+
+
+def test_a_class_whose_photographs_are_alike_is_named(tmp_path):
+    "One cable at five exposures, five cables that lie as one does, and two classes of others."
+    held = sample_bundle(Fixture(0))
+    for i in range(5):
+        one, alike = (render_bundle(held, np.random.default_rng(seed), 96)[0] for seed in (0, i))
+        photographs = dict(one=one.point(lambda level, by=1 - i / 10: level * by), alike=alike)
+        photographs |= {kind: render_cable(kind, i, 96)[0] for kind in ("bent_wire", "good")}
+        for name, seen in photographs.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            seen.save(tmp_path / name / f"{i}.png")
+    part, differ = alike_lines(DefectSpectrumDataset(tmp_path))
+    assert part == "one: the 5 photographs that are learned from show 1 part: expect copies of it"
+    assert differ.startswith("alike: the 5 photographs that are learned from are alike (they differ by ")
 
 
 def test_a_class_of_masks_is_refused(tmp_path):

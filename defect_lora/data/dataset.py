@@ -77,14 +77,19 @@ def _distances(shapes, others):
     return np.where(shapes.any(1)[:, None] & others.any(1), found, np.inf)
 
 
-def _near_distance(
-    shapes: np.ndarray,  # (n, 1024) of a class, as `Glance` has them
-) -> float:
-    "Below which two images of a class may be near-twins."
+def usual_distance(
+    shapes: np.ndarray,  # (n, 1024) of a class, as `Glance` has them; at least one
+) -> float:  # 0 where there are no two
+    "The median distance between two images."
     some = shapes[:: -(-len(shapes) // 400)]
     found = _distances(some, some)[np.triu_indices(len(some), 1)]
     found = found[np.isfinite(found)]
-    return max(_SAME, _NEAR * float(np.median(found)) if len(some) > 3 and len(found) else 0)
+    return float(np.median(found)) if len(found) else 0.0
+
+
+def _near_distance(shapes):
+    "Below which two images of a class may be near-twins."
+    return max(_SAME, _NEAR * usual_distance(shapes) if len(shapes) > 3 else 0)
 
 # %% ../../nbs/data/03_dataset.ipynb #04573f9d
 _PATCH, _REACH, _FAR = 16, 3, 8  # pixels: a patch's side, how far off it may lie, how far off the whole may

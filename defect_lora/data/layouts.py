@@ -222,6 +222,23 @@ def _read_class_folders(
     return found
 
 
+_INSIDE = ("image", "images", "img", "imgs", "photos")
+
+
+def _read_inner_folders(
+    folder: Path,  # holds class folders
+) -> dict | None:  # class name -> [(image, mask or None)]
+    "A folder per class, its images in a folder of their own, as magnetic tiles are downloaded: MT_Crack/Imgs."
+    found = {}
+    for of_class in _subfolders(folder):
+        places = {place.name.lower(): place for place in _subfolders(of_class)}
+        inner = [place for name, place in places.items() if name in _INSIDE and list_images(place)]
+        if len(inner) != 1 or not places.keys() <= {*_INSIDE, *_MASKS}:
+            return None
+        found[of_class.name] = _with_masks(inner[0], [places[name] for name in _MASKS if name in places])
+    return found or None
+
+
 def _may_be_mask(path):
     "As `looks_like_mask`, and in colour, or blurred by JPEG."
     try:
@@ -284,6 +301,7 @@ _READERS = {
     "metadata.jsonl": _read_metadata,
     "train and test": _read_split,
     "class folders": _read_class_folders,
+    "images in class folders": _read_inner_folders,
 }
 
 # %% ../../nbs/data/02_layouts.ipynb #7c7e42ba

@@ -8,12 +8,13 @@ __all__ = ['overview']
 # %% ../../nbs/data/05_overview.ipynb #859d4935
 import numpy as np
 
-from defect_lora.data.dataset import DefectSpectrumDataset
+from defect_lora.data.dataset import DefectSpectrumDataset, usual_distance
 from defect_lora.data.images import FEW_LEVELS
 from defect_lora.data.layouts import is_good
 
 # %% ../../nbs/data/05_overview.ipynb #1c1f7ae9
 _LEVELS, _TIMES, _SMALL = 12, 1.3, 32  # of 255; of a side; pixels
+_ALIKE = 0.6  # of what the images of the other classes differ by
 
 
 def _of_classes(dataset):
@@ -85,8 +86,26 @@ def _for_testing(dataset):
         if picked and all(sample.role == "test" for sample in picked):
             yield f"{name}: what is learned from is for testing, since there is nothing else: who judges by it has seen it"
 
+# %% ../../nbs/data/05_overview.ipynb #41a418f2
+def alike_lines(dataset: DefectSpectrumDataset) -> list:  # of sentences
+    "Classes whose photographs that are learned from are alike."
+    found, usual = [], {}
+    for name, picked, _ in _of_classes(dataset):
+        parts = len(set(dataset.parts(picked).tolist()))
+        if len(picked) > 3 and parts <= len(picked) / 2:
+            show, them = ("1 part", "it") if parts == 1 else (f"{parts} parts", "them")
+            found.append(f"{name}: the {len(picked)} photographs that are learned from show {show}: expect copies of {them}")
+        elif len(picked) > 3:
+            usual[name] = usual_distance(np.array([dataset.glance(sample).shape for sample in picked])), len(picked)
+    for name, (distance, count) in usual.items():
+        others = [other for key, (other, _) in usual.items() if key != name]
+        if others and distance < _ALIKE * (among := float(np.median(others))):
+            shares = f"they differ by {distance / among:.0%} of what those of other classes do"
+            found.append(f"{name}: the {count} photographs that are learned from are alike ({shares}): expect copies of them")
+    return found
+
 # %% ../../nbs/data/05_overview.ipynb #3fbd1a36
-_CHECKS = (_differences, _twins, _names_alike, _strange_images, _missing_masks, _few, _for_testing)
+_CHECKS = (_differences, _twins, alike_lines, _names_alike, _strange_images, _missing_masks, _few, _for_testing)
 
 # %% ../../nbs/data/05_overview.ipynb #a2301254
 def _table(dataset, kept):
