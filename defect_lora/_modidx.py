@@ -328,6 +328,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'defect_lora/data/layouts.py'),
                                           'defect_lora.data.layouts._contents': ( 'data/layouts.html#_contents',
                                                                                   'defect_lora/data/layouts.py'),
+                                          'defect_lora.data.layouts._is_black_and_white': ( 'data/layouts.html#_is_black_and_white',
+                                                                                            'defect_lora/data/layouts.py'),
                                           'defect_lora.data.layouts._locate': ('data/layouts.html#_locate', 'defect_lora/data/layouts.py'),
                                           'defect_lora.data.layouts._mask_finder': ( 'data/layouts.html#_mask_finder',
                                                                                      'defect_lora/data/layouts.py'),

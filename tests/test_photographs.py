@@ -110,6 +110,19 @@ def test_a_mask_in_the_folder_of_its_photograph_is_no_photograph(tmp_path):
     assert len(labelled_images(tmp_path)[0]) == 5 and found.samples[1].open_mask().any()
 
 
+def test_masks_with_soft_edges_beside_their_photographs(tmp_path):
+    "As those of the magnetic tiles are, with up to 185 levels; a dark photograph that is there twice is no mask."
+    photograph(tmp_path / "MT_Crack/0.jpg", "bent_wire", size=64)
+    mask = render_cable("bent_wire", 0, 256)[1].resize((64, 64), Image.BICUBIC)
+    mask.save(tmp_path / "MT_Crack/0.png")
+    assert len(set(mask.getdata())) > 8
+    dark = render_cable("good", 0, 64)[0].point(lambda level: level * 0.1)
+    for name in ("1.jpg", "1.png"):
+        dark.save(tmp_path / "MT_Crack" / name)
+    found = find_category(tmp_path).samples
+    assert [(s.path.name, s.mask and s.mask.name) for s in found] == [("0.jpg", "0.png"), ("1.jpg", None), ("1.png", None)]
+
+
 def test_masks_elsewhere_are_found(tmp_path):
     for i in range(2):
         photograph(tmp_path / "data/dent" / f"{i}.png", "bent_wire", i)

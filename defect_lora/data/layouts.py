@@ -92,6 +92,17 @@ def _with_masks(folder, places):  # [(image, mask or None)]
     return [(path, find(path) or beside.get(path)) for path in images if path not in masks]
 
 
+def _is_black_and_white(path):
+    "As `looks_like_mask`, and with soft edges, as masks have that were made smaller; an image that cannot be read is not."
+    if looks_like_mask(path):
+        return True
+    try:
+        grey = np.asarray(open_image(path).convert("L"))
+    except InputError:
+        return False
+    return float(((grey < 32) | (grey > 223)).mean()) > 0.95
+
+
 def _masks_beside(images):  # image -> mask, and all that are masks
     "The masks among the images of one folder."
     stems, masks, every = {}, {}, set()
@@ -99,7 +110,7 @@ def _masks_beside(images):  # image -> mask, and all that are masks
         stems.setdefault(path.stem.lower(), []).append(path)
     for stem, same in stems.items():
         marks = [path for end in ("_mask", "_rgb_mask", "_rbg_mask") for path in stems.get(stem + end, [])]
-        marks += [path for path in same[1:] if looks_like_mask(path) and not looks_like_mask(same[0])]
+        marks += [path for path in same[1:] if _is_black_and_white(path) and not _is_black_and_white(same[0])]
         masks |= {same[0]: marks[0]} if marks else {}
         every |= {*marks}
     return masks, every
