@@ -208,7 +208,7 @@ class Train:
         trainer.fit()
         return result_lines(trainer) if _is_main() else []
 
-
+# %% ../nbs/cli.ipynb #5c53913f
 def _would_learn(config, out):
     from defect_lora.training.run_folder import as_begun, open_photographs
 
@@ -328,7 +328,7 @@ class Generate:
         if self.pairs.pairs:
             _check_real_masks(self.run, self.pairs)
 
-
+# %% ../nbs/cli.ipynb #da77d7d9
 def _check_model(run):
     "What is on this disk is a model, or a run that holds one."
     weights = "pytorch_lora_weights.safetensors"
@@ -365,7 +365,7 @@ def _check_pairs(pairs):
     without_real = pairs.pairs and pairs.category and not pairs.real
     _require(not without_real, "--category", pairs.category, "left out: without --real, the run says which product it was trained on")
 
-
+# %% ../nbs/cli.ipynb #950e4859
 def _photographs(run, pairs, classes):
     "The photographs to paint into, and the real images with masks."
     from defect_lora import find_good_parts
@@ -407,7 +407,7 @@ def _names(text):
     _require(names, "--classes", text, "at least one name, or be left out for all")
     return names
 
-
+# %% ../nbs/cli.ipynb #c31b70a5
 def _device(state):
     "Where this process generates: among several, each has a device of its own."
     import torch
@@ -465,7 +465,7 @@ class Evaluate:
         if self.segmenter:
             _check_segmenter(self.real, self.fake, self.category)
 
-
+# %% ../nbs/cli.ipynb #b29b1de3
 def _check_segmenter(*folders):
     "All defects have masks."
     from defect_lora.data.layouts import check_masks, find_category
@@ -499,7 +499,7 @@ def _trained_with(run):
 
 _ENOUGH = 5  # of each class
 
-
+# %% ../nbs/cli.ipynb #9444cd3a
 def _not_trained_on(args):
     "The real images to judge by, without those that the run was trained on where enough are left, and a line that says so."
     from defect_lora.data.dataset import open_to_judge_by
@@ -542,7 +542,7 @@ def _write_reports(args, split):
         write_report(report, args.out, args.run)
     return report
 
-
+# %% ../nbs/cli.ipynb #99aa68e7
 def _long_sections(args, split, evaluator):
     from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness
     from defect_lora.usefulness.segmentation import measure_localization
@@ -746,7 +746,7 @@ def _rule_for_none(info):
         choices=spec.choices and (*spec.choices, "none"),
     )
 
-
+# %% ../nbs/cli.ipynb #2a7f1586
 def _rule_for_numbers(info):
     "A word that is no number is named."
     from tyro.constructors import PrimitiveConstructorSpec

@@ -438,7 +438,7 @@ def intra_cluster_diversity(
     interval = _interval(result["value"], matrices, resamples, generator)
     return dict(result, **interval, **_real_variety(read_real, len(real), matrices, between, generator, batch_size, progress))
 
-
+# %% ../../nbs/evaluation/02_diversity.ipynb #e08b3dbc
 def _at_most(real, fake, most, seed):  # the two, and a note where some are left out
     "A seeded choice of large sets."
     generator = random.Random(seed)
@@ -475,7 +475,7 @@ def _interval(value, matrices, resamples, generator):
     low, high = interval_around(value, _average_clusters(matrices, weights))
     return dict(low=None if low is None else max(low, 0.0), high=high)
 
-
+# %% ../../nbs/evaluation/02_diversity.ipynb #5ae3298d
 def _real_variety(read, n, matrices, between, generator, batch_size, progress):
     "The baseline: leave one out, at the size that both sets have."
     if n < 3:

@@ -208,7 +208,7 @@ def _extract(
     clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
     return Extracted(sets, real, fake, neighbours, sharpness, colours, own, clip, variety, [*left_out, *why, *also], known)
 
-
+# %% ../../nbs/evaluation/06_evaluator.ipynb #d79698d2
 def _without_duplicates(sets, pixels):
     "The sets with each real image once, and what to say of it."
     kept = find_distinct(pixels.rows(sets.real), sets.real_labels, pixels.digests(sets.real))
@@ -310,7 +310,7 @@ def _measure_variety(extracted, r, f, labels, seed):
     twins = find_repeated(*of_all, extracted.pixels)
     return dict(variety=measure_variety(extracted.real[r], extracted.fake[f], *labels, seed=seed), repeated=measure_repeated(twins, f))
 
-
+# %% ../../nbs/evaluation/06_evaluator.ipynb #0e19b078
 def _measure_unlike(extracted, chosen):
     "The share of generated images that are unlike their class."
     labels = extracted.sets.real_labels, extracted.sets.fake_labels
@@ -457,7 +457,7 @@ def _is_repeated(part, variety=0.8, repeated=0.15):
     varied = part["variety"]
     return (varied["value"] is not None and varied["high"] < variety) or (part["repeated"]["low"] or 0) > repeated
 
-
+# %% ../../nbs/evaluation/06_evaluator.ipynb #ff779308
 def _unchanging(total, per_class):
     "The same mark in every image; what repeats itself, or is noise, has another name."
     share = total["unchanging"]["value"] or 0
@@ -502,7 +502,7 @@ def _is_missed(c, classes):
     high = wilson_interval(accuracy["value"] * c["n_fake"], c["n_fake"], 0.05 / classes)["high"]
     return high < 0.7 * accuracy["real_baseline"] * n / (n + 1)
 
-
+# %% ../../nbs/evaluation/06_evaluator.ipynb #d3298cab
 def _misses_class(accuracy):
     known = accuracy["value"] is not None and accuracy["real_baseline"] is not None
     return known and accuracy["high"] < 0.7 * accuracy["real_baseline"]

@@ -325,7 +325,7 @@ def _piece(sources, features, batch_size, bar):
         bar.update(len(sources))
     return rows
 
-
+# %% ../../nbs/evaluation/00_features.ipynb #0a5c8473
 def _rows(sources, features, bar):
     try:
         pictures = [source if isinstance(source, Image.Image) else open_image(source) for source in sources]

@@ -276,7 +276,7 @@ class ImageSet:
             rows = [peek_provenance(self.out / row["file"]) for row in rows]
         _write_labels(self.out, rows, self.defects)
 
-
+# %% ../../nbs/generation/00_image_set.ipynb #fdb754ad
 def _pictures_in(out, pairs):
     "Images, however deep, shards, and what marks a run or a model. Readers of whole images pass over images that lie in the folder itself."
     found = sorted(path for path in out.rglob("*") if not path.name.startswith("."))

@@ -330,7 +330,7 @@ def _plan_pairs(
 # %% ../../nbs/generation/03_painting.ipynb #fa3e2437
 _TRIES = 4  # places and seeds for each pair
 
-
+# %% ../../nbs/generation/03_painting.ipynb #4704f224
 class _PairPainter:
     "Paints the pairs of a set; a pair is a function of its row, the photographs and the model."
 
@@ -383,7 +383,7 @@ class _PairPainter:
             del self.kept[next(iter(self.kept))]
         return found
 
-
+# %% ../../nbs/generation/03_painting.ipynb #f3b7d76e
 def _as_its_file(image, path):
     "A painted photograph with one channel where its file has one."
     with Image.open(path) as good:
@@ -437,7 +437,7 @@ def _check_pairs(good, names, layout):
     if not good:
         raise InputError("no photographs of good parts to paint into; give some")
 
-
+# %% ../../nbs/generation/03_painting.ipynb #5d7ffd91
 def _say_left_out(pairs, unaligned):
     "Name the pairs that nothing came of, from one process, and those that were refused."
     left = [row for row in pairs.rows if not (pairs.out / row["file"]).exists() and not pairs.is_rejected(row)]

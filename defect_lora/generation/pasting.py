@@ -102,7 +102,7 @@ RULES = ("paste", "poisson", "perlin", "nsa")
 # %% ../../nbs/generation/04_pasting.ipynb #2259bc9a
 _FADE = 0.01  # of the longer side: pasted pixels fade out over this
 
-
+# %% ../../nbs/generation/04_pasting.ipynb #fa82807a
 @dataclass(frozen=True, eq=False)
 class _Scene:
     "What a rule may look at."
@@ -173,7 +173,7 @@ class _Scene:
             picture.paste(other.crop((x, y, x + side, y + side)), (i % 4 * side, i // 4 * side))
         return np.asarray(picture.resize(size), np.float64)
 
-
+# %% ../../nbs/generation/04_pasting.ipynb #255f080c
 _LEAST, _MOST, _PLACES = 0.001, 0.2, 50  # share of the picture that noise marks; tries until it does
 
 
@@ -225,7 +225,7 @@ def _make_scene(places, good):
     opened = functools.lru_cache(64)(open_image)
     return _Scene(places, good, opened, lies)
 
-
+# %% ../../nbs/generation/04_pasting.ipynb #79d35f5d
 def _paste_rows(scene, good, rows):
     "(row, image, mask, region) of each of which something is to be seen."
     for row in rows:

@@ -286,7 +286,7 @@ class _Placement:
         grow = math.exp(np.clip(now + rng.normal(0, self.spread), *self.sizes) - now)
         return _affine_to(example, frame, to, math.remainder(around, 2 * math.pi) + rng.normal(0, 0.15), grow)
 
-
+# %% ../../nbs/generation/02_placement.ipynb #234b8f69
 def _nearest_distance(points, default):
     "The median distance between a point of (n, 2) and its nearest neighbour; the default for a single one."
     if len(points) < 2:
@@ -371,7 +371,7 @@ class Places:
             digest.update(repr(lies).encode() if any(lies) else b"")
         return digest.hexdigest()
 
-
+# %% ../../nbs/generation/02_placement.ipynb #0689933b
 def _keep_on_part(mask, part, size):
     "A mask without what lies off the part and the margin around that; all of it where nothing else is left."
     around = mask_window(mask, _MARGIN * max(size) + 1)  # what lies further away is no part of the margin

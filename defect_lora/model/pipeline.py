@@ -458,7 +458,7 @@ def _with_fit(pipe, folder):
     pipe.trained_fit = read_training(folder).get("fit", "pad")
     return pipe
 
-
+# %% ../../nbs/model/04_pipeline.ipynb #b63a87af
 def _load_model(folder, base, dtype, hub, parts):
     "What makes a pipeline of a saved model, by the names of DefectPipeline's parameters."
     unknown = parts.keys() - {"unet", "vae", "scheduler"}

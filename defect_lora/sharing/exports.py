@@ -136,7 +136,7 @@ def _around(starts, ring, first):
     start, end = starts[ring], starts[ring + 1]
     return iter([*range(first, end), *range(start, first + 1)] if ring else range(start, end))
 
-
+# %% ../../nbs/sharing/00_exports.ipynb #4ae1beb0
 def _slits(points, rings):
     "The shortest slits that join all rings, from the outline on: point -> [(ring, its point)]. Kruskal's tree, of neighbouring points."
     from scipy.spatial import Delaunay
@@ -168,7 +168,7 @@ def _tree(ends, rings):
             found.append((one, other))
     return found
 
-
+# %% ../../nbs/sharing/00_exports.ipynb #0d4fa5dc
 def _from_the_outline(tree, rings):
     "A tree's links in the direction away from ring 0: point -> [(ring, its point)]."
     of_ring, links, known, todo = {}, {}, {0}, [0]
@@ -265,7 +265,7 @@ def _say_what_is_left_out(images, folder):
     if left:
         log.warning("%d images below %s are of no class and were left out, such as %s", len(left), folder, left[0].relative_to(folder))
 
-
+# %% ../../nbs/sharing/00_exports.ipynb #eeb37b7b
 def _say_what_is_missing(images, layout, good):
     without = sum(mask is None and not is_good(name) for _, name, mask in images)
     if layout not in ("mvtec", "coco", "yolo"):

@@ -205,7 +205,7 @@ def _on_cpu(model, loss_of):
     loss.backward()
     return Cost(memory, time.perf_counter() - start)
 
-
+# %% ../../nbs/training/02_memory.ipynb #e393248b
 def _on_gpu(model, loss_of, device, later):
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)

@@ -91,7 +91,7 @@ class LossGuard:
 # %% ../../nbs/training/08_optimization.ipynb #504e9172
 _RULES = 2  # of an update; since 2 weight decay leaves the embedding alone, and an image counts the same in a batch of any size
 
-
+# %% ../../nbs/training/08_optimization.ipynb #7a66fc90
 class Updates:
     "What changes the weights: AdamW behind gradient clipping and, in half precision, a scaler."
 

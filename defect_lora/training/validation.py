@@ -222,7 +222,7 @@ class Validator:
             self.real[features.name] = _as_rows(items, features), _as_rows(held_out, features) if held_out else None
         return self.real[features.name]
 
-
+# %% ../../nbs/training/07_validation.ipynb #9e279933
 @dataclass
 class _Rows:
     "Real images as features."
@@ -265,7 +265,7 @@ def _moved(kid, sets, nearest):
     value = unpaired_kernel_distance(*sets, nearest)
     return dict(value=value) | {end: None if kid[end] is None else value + kid[end] - kid["value"] for end in ("low", "high")}
 
-
+# %% ../../nbs/training/07_validation.ipynb #5a511c1e
 def _sample_file(folder, label, number):
     return Path(folder) / f"class_{label}_sample_{number}.png"
 

@@ -306,7 +306,7 @@ class Loop:
         "How images are generated."
         return {key: getattr(self.training, key) for key in ("num_inference_steps", "guidance_scale", "guidance_interval")}
 
-
+# %% ../../nbs/usefulness/12_advice.ipynb #b3bf65ef
 def _digest(words):
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
@@ -656,7 +656,7 @@ def _cell(item):
 def _value(one):
     return percent(one["value"]) if one["low"] is None else f"{percent(one['value'])} ({percent(one['low'])} to {percent(one['high'])})"
 
-
+# %% ../../nbs/usefulness/12_advice.ipynb #e6f034a7
 def _points(one):
     return f"{signed(one['value'])} ({signed(one['low'])} to {signed(one['high'])})"
 
@@ -701,7 +701,7 @@ def _picture(figure):
     figure.savefig(buffer, format="png")
     return Image.open(buffer)
 
-
+# %% ../../nbs/usefulness/12_advice.ipynb #3c35433a
 def _sheet(advice, columns=6, cell=112):
     "Two rows a class: photographs, and what was chosen or else all that was made."
     loop, found, rows = advice.loop, [], []
@@ -755,7 +755,7 @@ def give_advice(
     write_advice(advice)
     return advice
 
-
+# %% ../../nbs/usefulness/12_advice.ipynb #ea32e48f
 class _Progress:
     "Says which step begins, and about how much is left."
 
@@ -796,7 +796,7 @@ def _try(loop, progress):
             classes = classes or class_rows(loop.photographs, said, findings[0].arm)
     return Advice(loop, findings, curve, classes)
 
-
+# %% ../../nbs/usefulness/12_advice.ipynb #bf44f893
 def _curve(loop, inspector, trials, full, rows):
     number = len(loop.photographs.classes)
     parts = {len(part_of(rows, share, 0)) / number: trials(partial(part_of, rows, share), []) for share in _SHARES}

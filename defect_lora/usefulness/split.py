@@ -74,7 +74,7 @@ def _trained_first(few, run, per_class):
     few.samples, few.rest = ([s for own in of_class for s in own[part]] for part in (slice(per_class), slice(per_class, None)))
     return few
 
-
+# %% ../../nbs/usefulness/05_split.ipynb #593ef0f2
 def _same_content(few, rest):
     known = {file_sha256(s.path) for s in few.samples}
     return {s for s in rest.samples if file_sha256(s.path) in known}
