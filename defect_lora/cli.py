@@ -597,10 +597,10 @@ class HelpMe:
         _input_folders(data=self.data, masks=self.masks, good=self.good)
         _outside(self.out, data=self.data, masks=self.masks, good=self.good)
         _output_folder(self.out)
-        listing = _check_layout(self.data, self.category)
+        listing = _check_layout(self.data, self.category, self.masks)
         if self.base:
             _check_base(self.base)
-        no_masks = not self.masks and not any(sample.mask for sample in listing.samples)
+        no_masks = not any(sample.mask for sample in listing.samples)
         _require(self.layout != "yolo" or not no_masks, "--layout", "yolo", f"another one, or have masks: {self.data} has none")
 
     def _export(self, folder, model):

@@ -125,3 +125,12 @@ def test_the_library_exports_few_names():
     names = [name for module in MODULES for source in exported(MODULES[module], internal=False) for name in public(source)]
     offered = [name for module in MODULES for name in import_module(f"defect_lora.{module}").__all__]
     assert sorted(names) == sorted(offered) and len(names) < 200
+
+
+def test_what_begins_with_an_underscore_stays_in_its_module():
+    found = []
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            inside = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("defect_lora"))
+            found += [f"{module}: {alias.name}" for alias in node.names if alias.name.startswith("_")] if inside else []
+    assert found == ["cli: __version__"]

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from defect_lora.data.cables import render_cable
+from defect_lora.data.files import file_sha256
 from defect_lora.generation import painting, placement
 
 
@@ -65,7 +66,7 @@ def test_what_is_kept_is_bounded_in_bytes(tmp_path, monkeypatch):
         Image.new("RGB", (100, 100), (i,) * 3).save(good[-1])
     opened = []
     monkeypatch.setattr(painting, "encode_photograph", lambda pipe, image: opened.append(image) or torch.zeros(4, 8, 8))
-    painter = painting._PairPainter(None, good, None)
+    painter = painting._PairPainter(None, {file_sha256(path)[:16]: path for path in good}, None)
     painter.KEPT = 2 * 31_100  # two photographs and their latents
     digests = list(painter.good)
     for digest in [*digests[:2], *digests[:2]]:

@@ -249,6 +249,15 @@ def paint_batch(
 # %% ../../nbs/generation/03_painting.ipynb #aec0b1a1
 GUIDANCE = 5.0  # away from good; studies/05_painting says why
 
+# %% ../../nbs/generation/03_painting.ipynb #2ebd2d6d
+def _defect_ids(classes, wanted):
+    "Ids of the classes to paint, from names or ids; None is all but good."
+    ids = class_ids(defect_names(classes) if wanted is None else wanted, classes)
+    intact = [classes[c] for c in ids if is_good(classes[c])]
+    if intact:
+        raise InputError(f"{intact[0]!r} is the class of intact parts: there is nothing to paint; choose defects")
+    return ids
+
 # %% ../../nbs/generation/03_painting.ipynb #a4e11b66
 def paint_images(
     pipe: DefectPipeline,  # trained; its fast() paints as well
@@ -272,15 +281,6 @@ def paint_images(
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, negative_class=good, progress=progress)
     batches = (map(list, zip(*batch)) for batch in in_batches(targets, batch_size))
     return [pair for batch in batches for pair in paint_batch(pipe, *batch, callback_on_step_end, **sampling)]
-
-
-def _defect_ids(classes, wanted):
-    "Ids of the classes to paint, from names or ids; None is all but good."
-    ids = class_ids(defect_names(classes) if wanted is None else wanted, classes)
-    intact = [classes[c] for c in ids if is_good(classes[c])]
-    if intact:
-        raise InputError(f"{intact[0]!r} is the class of intact parts: there is nothing to paint; choose defects")
-    return ids
 
 
 def _check_targets(images, masks, labels, seeds):
@@ -307,25 +307,44 @@ def _check_targets(images, masks, labels, seeds):
     return list(zip(map(to_rgb, images), masks, labels, map(int, np.atleast_1d(seeds))))
 
 # %% ../../nbs/generation/03_painting.ipynb #cbb19848
-def _plan_pairs(
-    good: list,  # paths of the photographs of good parts
-    places: Places,
-    classes: list,  # all that the model knows
-    wanted: list,  # ids of those to paint
-    counts: list,  # pairs of each of them
+def plan_pairs(
+    good,  # photographs of good parts: paths, a folder, or a data set with a class of them
+    real: DefectSpectrumDataset,  # a few photographs of each class, with masks
+    known: list,  # class names of the whole set, in the order of their ids
+    classes: list[str | int] | None,  # names or ids of those to make; None is all but good
+    per_class: int,  # pairs of each
     seed: int,  # of the set
     layout: str,  # a key of PAIR_LAYOUTS
-    category: str,  # the product's name
-) -> list:  # a row per pair
-    "What a set of pairs will hold."
-    rows, digest = [], functools.cache(lambda path: file_sha256(path)[:16])
+    category: str | None,  # the product's name; None is that of `real`
+    rejected_in: Path | None = None,  # the set's folder: one more for each that was taken out of it
+) -> tuple:  # digest -> photograph; Places; a row per pair
+    "What a set of pairs will hold. Raises InputError."
+    good, category = good if isinstance(good, list) else find_good_parts(good), category or real.category
+    _check_pairs(good, [*known, category], layout)
+    wanted, places = list(dict.fromkeys(_defect_ids(known, classes))), Places(good, real)
+    names = [known[c] for c in wanted]
+    counts = with_rejected(rejected_in, names, per_class) if rejected_in else [per_class] * len(wanted)
+    digests, rows = [file_sha256(path)[:16] for path in good], []
     for c, count in zip(wanted, counts):
         order = np.random.default_rng([seed, c]).permutation(len(good))
         for i in range(count):
-            path = good[order[i % len(good)]]
-            follows = dict(seed=image_seed(seed, c, i), good=path.name, good_sha256=digest(path), places=places.digest(classes[c]))
-            rows.append(pair_place(layout, category, classes, c, i) | follows)
-    return rows
+            chosen = order[i % len(good)]
+            follows = dict(seed=image_seed(seed, c, i), good=good[chosen].name, good_sha256=digests[chosen])
+            rows.append(pair_place(layout, category, known, c, i) | follows | dict(places=places.digest(known[c])))
+    found = dict(zip(digests, good))
+    check_images([found[digest] for digest in dict.fromkeys(row["good_sha256"] for row in rows)])
+    return found, places, rows
+
+
+def _check_pairs(good, names, layout):
+    "Refuse what no set can be made of."
+    *classes, category = names
+    check_names(classes)
+    check_names([category], what="product")
+    if layout not in PAIR_LAYOUTS:
+        raise InputError(f"unknown layout {layout!r}; pairs are written as {' or '.join(PAIR_LAYOUTS)}")
+    if not good:
+        raise InputError("no photographs of good parts to paint into; give some")
 
 # %% ../../nbs/generation/03_painting.ipynb #fa3e2437
 _TRIES = 4  # places and seeds for each pair
@@ -338,7 +357,7 @@ class _PairPainter:
 
     def __init__(self, pipe, good, places):
         self.pipe, self.places, self.unaligned = pipe, places, []
-        self.good, self.kept = {file_sha256(path)[:16]: path for path in good}, {}
+        self.good, self.kept = good, {}
 
     def __call__(self, rows):
         "Paint a batch, and what failed again: (row, image, mask, region) as they come; of some, nothing is ever to be seen."
@@ -348,7 +367,7 @@ class _PairPainter:
             rows = [row for row, pair in pairs if not pair.visible]
             for row, pair in pairs:
                 if pair.visible:
-                    image = _as_its_file(pair.image, self.good[row["good_sha256"]])
+                    image = as_its_file(pair.image, self.good[row["good_sha256"]])
                     on_part = self.places.on_part(image, pair.mask)
                     yield row | dict(tries=attempt + 1, on_part=on_part) | pair.measures(), image, pair.mask, pair.region
 
@@ -384,12 +403,12 @@ class _PairPainter:
         return found
 
 # %% ../../nbs/generation/03_painting.ipynb #f3b7d76e
-def _as_its_file(image, path):
+def as_its_file(image, path):
     "A painted photograph with one channel where its file has one."
     with Image.open(path) as good:
         return image.convert("L") if good.mode in ("1", "L", "LA") or good.mode.startswith(("I", "F")) else image
 
-
+# %% ../../nbs/generation/03_painting.ipynb #dad3902f
 def _bytes_of(kept):
     image, latents = kept
     return 3 * image.width * image.height + latents.nbytes
@@ -412,30 +431,15 @@ def paint_defects(
     top_up: bool = False,  # make one more for each that was taken out of the set, so that per_class are there
 ) -> Path:  # out
     "Paint a set of pairs into a folder, or what is missing of it. Raises InputError."
-    good, category = good if isinstance(good, list) else find_good_parts(good), category or real.category
     check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
-    _check_pairs(good, [*pipe.classes, category], layout)
-    wanted, places = list(dict.fromkeys(_defect_ids(pipe.classes, classes))), Places(good, real)
+    topped = Path(out) if top_up else None
+    good, places, rows = plan_pairs(good, real, pipe.classes, classes, per_class, seed, layout, category, topped)
     how = pipe.settings(num_inference_steps, guidance_scale)
-    counts = with_rejected(Path(out), [pipe.classes[c] for c in wanted], per_class) if top_up else [per_class] * len(wanted)
-    rows = [row | how for row in _plan_pairs(good, places, pipe.classes, wanted, counts, seed, layout, category)]
-    check_images([path for path in good if path.name in {row["good"] for row in rows}])
-    pairs = ImageSet(Path(out), rows, batch_size or 8, defect_names(pipe.classes))
+    pairs = ImageSet(Path(out), [row | how for row in rows], batch_size or 8, defect_names(pipe.classes))
     painter = _PairPainter(pipe, good, places)
     fill_set(pairs, painter, "paint", "pair", progress)
     _say_left_out(pairs, painter.unaligned)
     return pairs.out
-
-
-def _check_pairs(good, names, layout):
-    "Refuse what no set can be made of."
-    *classes, category = names
-    check_names(classes)
-    check_names([category], what="product")
-    if layout not in PAIR_LAYOUTS:
-        raise InputError(f"unknown layout {layout!r}; pairs are written as {' or '.join(PAIR_LAYOUTS)}")
-    if not good:
-        raise InputError("no photographs of good parts to paint into; give some")
 
 # %% ../../nbs/generation/03_painting.ipynb #5d7ffd91
 def _say_left_out(pairs, unaligned):

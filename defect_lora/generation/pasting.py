@@ -19,10 +19,9 @@ from scipy.sparse.linalg import spsolve
 
 from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError
-from ..data.images import check_images, mask_to_image, open_image
-from ..data.layouts import find_good_parts
+from ..data.images import mask_to_image, open_image
 from .image_set import ImageSet, defect_names
-from .painting import _as_its_file, _check_pairs, _defect_ids, _plan_pairs, change_mask, iou
+from .painting import as_its_file, change_mask, iou, plan_pairs
 from .placement import Places, Unaligned, dilate_mask, mask_window, warp_mask
 from .sampling import fill_set
 
@@ -196,14 +195,9 @@ def paste_defects(
     "Make a set of pairs by a rule, or what is missing of it. Raises InputError."
     if rule not in RULES:
         raise InputError(f"unknown rule {rule!r}; known are {', '.join(RULES)}")
-    good, category = good if isinstance(good, list) else find_good_parts(good), category or real.category
-    _check_pairs(good, [*real.classes, category], layout)
-    wanted, places = list(dict.fromkeys(_defect_ids(real.classes, classes))), Places(good, real)
-    plan = _plan_pairs(good, places, real.classes, wanted, [per_class] * len(wanted), seed, layout, category)
+    good, places, plan = plan_pairs(good, real, real.classes, classes, per_class, seed, layout, category)
     rows = [row | dict(rule=rule) for row in plan]
-    check_images([path for path in good if path.name in {row["good"] for row in rows}])
-    scene = _make_scene(places, good)
-    make = functools.partial(_paste_rows, scene, {path.name: path for path in good})
+    make = functools.partial(_paste_rows, _make_scene(places, list(good.values())), good)
     pairs = fill_set(ImageSet(Path(out), rows, 8, defect_names(real.classes)), make, rule, "pair", progress)
     left = sum(not (pairs / row["file"]).exists() for row in rows)
     if left:
@@ -229,13 +223,13 @@ def _make_scene(places, good):
 def _paste_rows(scene, good, rows):
     "(row, image, mask, region) of each of which something is to be seen."
     for row in rows:
-        path = good[row["good"]]
+        path = good[row["good_sha256"]]
         for attempt in range(_TRIES):
             pair = _paste_one(scene, path, row, np.random.default_rng([row["seed"], RULES.index(row["rule"]), attempt]))
             if pair is not None:
                 pasted, mask, region = pair
                 found = dict(tries=attempt + 1, on_part=scene.places.on_part(pasted, mask), fit=round(iou(mask, region), 4))
-                yield row | found | dict(changed=round(float(mask.mean()), 6)), _as_its_file(pasted, path), mask, region
+                yield row | found | dict(changed=round(float(mask.mean()), 6)), as_its_file(pasted, path), mask, region
                 break
 
 

@@ -408,7 +408,7 @@ def _trial_seconds(inspector, loop):
     side, steps, _ = loop.config.networks()
     few, common = 4, dict(classes=loop.photographs.classes, judged=loop.photographs.judge)
     if inspector.name == "classifier":
-        inspector, few, steps, trainings = inspector, 1, 1, trainings + len(_SHARES) * len(inspector.seeds)
+        few, steps, trainings = 1, 1, trainings + len(_SHARES) * len(inspector.seeds)
     elif inspector.name == "small classifier":
         inspector, steps = classifying("", small_classifier(few, side), **common, seeds=(0,)), steps // 3
     else:

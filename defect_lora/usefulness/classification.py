@@ -261,15 +261,14 @@ def measure_usefulness(
     fake,  # synthetic images
     classifier="features",  # "features", "small", "resnet34", or a function as `small_classifier()` is
     seeds: tuple = (0, 1, 2),  # one training of every arm each; the same seeds give the same result on a CPU
-    real_share: float | None = 0.5,  # weight of the real images of a class beside synthetic ones; None: plain union
-    mix: Mix | None = None,  # more ways to use synthetic images, in place of real_share
+    mix: Mix | None = None,  # how synthetic images are used beside real ones, half real by default
     category: str | None = None,  # which product, where a folder holds several
     n_resamples: int = 2000,  # of the bootstrap
     progress: bool = False,  # show progress bars
 ) -> Usefulness:
     "Train with and without synthetic images and say whether they helped. Raises InputError where a test image is a training image too."
     check_options(seeds, n_resamples)
-    mix = mix or Mix(real_share)
+    mix = mix or Mix()
     found = {role: images_and_classes(source, role, category) for role, source in dict(real=real, test=test, synthetic=fake).items()}
     paths, names = ({role: both[i] for role, both in found.items()} for i in (0, 1))
     check_overlap(paths["test"], real=paths["real"], synthetic=paths["synthetic"])

@@ -211,10 +211,10 @@ class TrainingSet:
 def make_arms(
     real: tuple,  # paths, class ids
     fake: tuple,  # paths, class ids
-    mix: Mix | float | None,  # how they are mixed; a number or None is a real_share
+    mix: Mix | None = None,  # how they are used; None is Mix()
 ) -> dict:  # real, synthetic, real+synthetic -> TrainingSet
     "The three training sets that are compared."
-    mix = mix if isinstance(mix, Mix) else Mix(mix)
+    mix = mix or Mix()
     both = (real[0] + fake[0], real[1] + fake[1])
     is_real = torch.arange(len(both[0])) < len(real[0])
 

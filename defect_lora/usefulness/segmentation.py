@@ -133,8 +133,7 @@ def pixel_scores(
 
 # %% ../../nbs/usefulness/03_segmentation.ipynb #a58d9e56
 def fit_segmenter(
-    train: list,  # (image path, mask path or None)
-    weights,  # (n,) how likely each is taken into a batch, or a TrainingSet that says it of each step
+    train: TrainingSet,  # whose paths are pairs: (image path, mask path or None)
     size: int,  # side of the square, a multiple of 8
     steps: int,
     seed: int,  # of weights, batches and views
@@ -143,10 +142,8 @@ def fit_segmenter(
 ) -> nn.Module:  # in evaluation mode
     "Train a small U-Net on one arm."
     generator, device = torch.Generator().manual_seed(seed), default_device()
-    store = PixelCache(train, lambda pair: _read_pair(pair, size))
-
-    arm = weights if isinstance(weights, TrainingSet) else TrainingSet(train, torch.zeros(len(train)), weights)
-    picked, vary = arm.batches(steps, batch_size, generator), VIEWS[arm.mix.views]
+    store = PixelCache(train.paths, lambda pair: _read_pair(pair, size))
+    picked, vary = train.batches(steps, batch_size, generator), VIEWS[train.mix.views]
 
     def batch():
         views = vary(store(next(picked).tolist()), generator).to(device)
@@ -181,15 +178,14 @@ def measure_localization(
     size: int = 128,  # side of the square in pixels, a multiple of 8; 256 sees smaller defects
     steps: int = 1000,  # of each training; with 300 the network has not learned yet what the real images hold
     seeds: tuple = (0, 1, 2),  # one training of every arm each; the same seeds give the same result on a CPU
-    real_share: float | None = 0.5,  # weight of the real images beside synthetic ones; None: plain union
-    mix: Mix | None = None,  # more ways to use synthetic images, in place of real_share; classes and errors are not weighed here
+    mix: Mix | None = None,  # how synthetic images are used beside real ones, half real by default; classes and errors are not weighed here
     category: str | None = None,  # which product, where a folder holds several
     n_resamples: int = 1000,  # of the bootstrap
     progress: bool = False,  # show progress bars
 ) -> Usefulness:
     "As `measure_usefulness`, for a segmenter and pairs of image and mask."
     check_options(seeds, n_resamples)
-    mix = mix or Mix(real_share)
+    mix = mix or Mix()
     if size % 8 or steps < 1:
         raise InputError(f"size={size}, steps={steps}: the size must be a multiple of 8 and at least one step is needed")
     sources = (real, "real"), (test, "test"), (fake, "synthetic")
@@ -199,7 +195,7 @@ def measure_localization(
     check_curation(paths["test"], paths["fake"])
     arms = make_arms((real, [0] * len(real)), (fake, [0] * len(fake)), mix)
     work = tqdm([(arm, seed) for arm in arms.values() for seed in seeds], desc="arms", disable=not progress)
-    networks = (fit_segmenter(arm.paths, arm, size, steps, seed, progress=progress) for arm, seed in work)
+    networks = (fit_segmenter(arm, size, steps, seed, progress=progress) for arm, seed in work)
     found = [predict_histograms(network, test, size) for network in networks]
     histograms = {arm: torch.stack(found[i * len(seeds) : (i + 1) * len(seeds)]) for i, arm in enumerate(arms)}
     notes = [

@@ -60,7 +60,7 @@ def classifying(
 
     def train(real, fake, seed):
         both = [([path for path, *_ in rows], [classes.index(of) for _, of, _ in rows]) for rows in (real, fake or real)]
-        arm = make_arms(*both, Mix())["real+synthetic" if fake else "real"]
+        arm = make_arms(*both)["real+synthetic" if fake else "real"]
         return classifier(arm, [path for path, *_ in judged], len(classes), seed)
 
     said = " ".join(getattr(classifier, "notes", [])).removeprefix("Classifier: ")
@@ -82,8 +82,8 @@ def segmenting(
 
     def train(real, fake, seed):
         rows = [(pairs(some), [0] * len(some)) for some in (real, fake or real)]
-        arm = make_arms(*rows, Mix())["real+synthetic" if fake else "real"]
-        return predict_histograms(fit_segmenter(arm.paths, arm, size, steps, seed), pairs(judged), size)
+        arm = make_arms(*rows)["real+synthetic" if fake else "real"]
+        return predict_histograms(fit_segmenter(arm, size, steps, seed), pairs(judged), size)
 
     said = f"a small U-Net from scratch, {size} px, {steps} steps."
     score = lambda found: pixel_scores(found)["average_precision"]  # noqa: E731

@@ -251,7 +251,7 @@ class Leg:
             made += [(s.path, s.mask) for s in DefectSpectrumDataset(self.sources.folder(kind), per_class=None).samples]
         arms = make_arms((known, [0] * len(known)), (made or known, [0] * len(made or known)), mix)
         train = arms["real+synthetic" if made else "real"]
-        network = fit_segmenter(train.paths, train, SIDE, self.options.segmenter_steps, self.seed)
+        network = fit_segmenter(train, SIDE, self.options.segmenter_steps, self.seed)
         found = predict_histograms(network, [(s.path, s.mask) for s in test.samples], SIDE)
         return float(pixel_scores(found[None])["average_precision"](torch.ones(1, len(found), dtype=torch.float64)))
 
