@@ -167,7 +167,7 @@ class Report:
     "What was measured, the images it was measured on, and the sections that others handed in."
 
     verdict: str  # one or two sentences
-    grade: str  # one of evaluator.GRADES
+    grade: str  # one of verdict.GRADES
     n_real: int  # real images
     n_fake: int  # generated images
     features: str  # name of the feature network
