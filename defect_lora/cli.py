@@ -583,7 +583,8 @@ class HelpMe:
         "Say what it takes, do it, and say what was found."
         self._check()
         _load_libraries()
-        from defect_lora.usefulness.advice import AdviceConfig, give_advice, to_do
+        from defect_lora.usefulness.advice import give_advice, to_do
+        from defect_lora.usefulness.loop import AdviceConfig
 
         config = AdviceConfig(**{item.name: getattr(self, item.name) for item in fields(AdviceConfig)})
         found = give_advice(config, self.out, self._export if self.layout else None, self.dry_run)

@@ -11,9 +11,10 @@ import torch
 from defect_lora.cli import main
 from defect_lora.data.cables import write_cables
 from defect_lora.data.files import InputError, file_sha256
-from defect_lora.usefulness import advice
-from defect_lora.usefulness.advice import AdviceConfig, give_advice, split_photographs
+from defect_lora.usefulness import advice, loop
+from defect_lora.usefulness.advice import give_advice
 from defect_lora.usefulness.comparison import balanced_accuracy
+from defect_lora.usefulness.loop import AdviceConfig, split_photographs
 from defect_lora.usefulness.trials import Inspector
 
 CLASSES = ("bent_wire", "good", "missing_cable")
@@ -74,11 +75,11 @@ class Stubs:
 def stubbed(rendered, monkeypatch):
     def stub(gain=0.49):
         stubs = Stubs(rendered[1], gain)
-        monkeypatch.setattr(advice, "_KINDS", dict(generated=(stubs.generate, False), painted=(stubs.paint, True)))
+        monkeypatch.setattr(loop, "KINDS", dict(generated=(stubs.generate, False), painted=(stubs.paint, True)))
         monkeypatch.setattr(advice, "inspectors_of", stubs.inspectors)
         monkeypatch.setattr(advice, "forecast", lambda loop, run=None: dict.fromkeys(loop.steps(), 1.0))
-        monkeypatch.setattr(advice, "curate_folder", lambda *args, **kwargs: [])
-        monkeypatch.setattr(advice.Loop, "train", lambda loop: loop.finish("run"))
+        monkeypatch.setattr(loop, "curate_folder", lambda *args, **kwargs: [])
+        monkeypatch.setattr(loop.Loop, "train", lambda loop: loop.finish("run"))
         return stubs
 
     return stub
