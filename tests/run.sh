@@ -18,6 +18,8 @@ ruff check .
 ruff format --check nbs tests benchmarks docs
 
 export DEFECT_LORA_SMALL=1
+# two processes with two threads each would wait for one another
+export OMP_NUM_THREADS=1
 if [ "${1:-}" = --fast ]; then
     echo "== notebooks of data, model and evaluation"
     for folder in data model evaluation; do nbdev-test "nbs/$folder" --n-workers 2 --timing; done
