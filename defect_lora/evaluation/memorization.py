@@ -294,6 +294,9 @@ _PATCHES, _ENOUGH = 5, 0.4  # to a side; the share of the picture that must agre
 _MOST_TURN, _MOST_SCALE = 0.35, 1.7  # radians; and its inverse
 _SCREENED, _FINALISTS = 6, 2  # photographs that are aligned with a picture, and those at full size
 _SOME = 10  # real images of a class that the limits are taken from
+_MOVES = torch.polar(
+    torch.tensor([1, 1, 1, 0.77, 0.8, 0.8]), torch.tensor([0, 0.22, -0.22, 0, 0.22, -0.22])
+)  # turns and scales that a search begins with
 
 
 def _corners(side, patch):
@@ -414,10 +417,9 @@ def _smooth_field(shift, weight):  # (k, 25) and (k, 25) -> (k, 64, 64)
     return torch.complex(sums[0] / sums[2], sums[1] / sums[2]).reshape(-1, _SIDE, _SIDE)
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #c2f4b6e8
-def _align(new, photographs, row, place):  # agreement of each picture, -1 without a photograph; place of that photograph
-    "Compare pictures (m, 64, 64) with photographs (n, 64, 64): pairs of a row of the one and a place in the other."
+def _align(new, photographs, row, place, move):  # agreement of each picture, -1 without a photograph; place of that photograph
+    "Compare pictures (m, 64, 64) with photographs (n, 64, 64): pairs of a row of the one and a place in the other, moved so to begin with."
     half, half_photographs = (functional.avg_pool2d(some[:, None], 2)[:, 0] for some in (new, photographs))
-    still = torch.ones(len(row), dtype=torch.complex64), torch.zeros(len(row), dtype=torch.complex64)
 
     def tried(row, place, a, b, reach, patch, around, way):
         a, b = _better(half[row], half_photographs[place], a, b, 8, reach)
@@ -428,7 +430,9 @@ def _align(new, photographs, row, place):  # agreement of each picture, -1 witho
         pair = (_soft(some) for some in (new[row], _bent(new[row], photographs[place], a, b)))
         return row, place, _agreement(*pair, 20, 1)
 
-    pairs = _best_of_row(_SCREENED, *_in_parts(lambda *some: tried(*some, 4, 8, 0, "bilinear"), 200, row, place, *still))
+    pairs = _best_of_row(
+        _SCREENED, *_in_parts(lambda *some: tried(*some, 4, 8, 0, "bilinear"), 200, row, place, move, torch.zeros_like(move))
+    )
     pairs = _best_of_row(_FINALISTS, *_in_parts(lambda *some: tried(*some, 2, 10, 1, "bicubic"), 200, *pairs))
     row, place, agreement = _in_parts(finished, 64, *pairs)
     best = torch.full((len(new),), -1.0).scatter_reduce(0, row, agreement, "amax")
@@ -463,7 +467,7 @@ def find_aligned(
 ) -> Shifted:
     "Look for real pictures of the same class, moved, warped, or half of one."
     pictures, known = [rows.float().reshape(-1, _SIDE, _SIDE) for rows in (real, new)], labels[:trusted]
-    usual = compute_once(f"agreement of {most}", _usual_agreement, pictures[0][:trusted], known, torch.tensor(most))
+    usual = compute_once(f"agreement of {most}, from six moves", _usual_agreement, pictures[0][:trusted], known, torch.tensor(most))
     usual = usual[torch.where((new_labels < 0) | (new_labels > known.max()), -1, new_labels)]
     agreement, place = _aligned(pictures[1], pictures[0], new_labels, labels, most)
     return Shifted(agreement, place % len(real), place >= len(real), usual + (1 - usual) / 3)
@@ -484,33 +488,16 @@ def _aligned(new, real, new_labels, labels, most, own=None):  # (m,) agreement, 
     both, other_class = torch.cat([real, real.flip(2)]), new_labels[:, None] != labels.repeat(2)
     if own is not None:
         other_class |= own[:, None] == torch.arange(len(real)).repeat(2)
-    magnitudes = [torch.fft.rfft2(some).abs().flatten(1) for some in (new, both)]
-    alike, which = (magnitudes[0] @ magnitudes[1].T).masked_fill(other_class, -1).topk(min(most, len(both)), 1)
+    alike, of_new = [], functional.normalize(torch.fft.rfft2(new).abs().flatten(1))
+    for move in _MOVES:
+        moved = _moved(both, move.expand(len(both)), torch.zeros(len(both), dtype=move.dtype))
+        alike.append((of_new @ functional.normalize(torch.fft.rfft2(moved).abs().flatten(1)).T).masked_fill(other_class, -1))
+    alike, which = torch.cat(alike, 1).topk(min(most, len(_MOVES) * len(both)), 1)
     row, column = (alike >= 0).nonzero(as_tuple=True)
-    return _align(new, both, row, which[row, column]) if len(row) else (torch.full((len(new),), -1.0), torch.zeros(len(new)).long())
-
-# %% ../../nbs/evaluation/04_memorization.ipynb #66f3fbe6
-def find_copies(
-    rows,  # a function of paths, and perhaps a Features and flip=True, that returns their rows as all images are seen
-    known: list,  # paths of real images
-    labels: torch.Tensor,  # (n,) class ids
-    new: list,  # paths of the images to look at
-    new_labels: torch.Tensor,  # (m,)
-    trusted: int | None = None,  # limits of correlation are taken from so many of the real images, the first; None = all
-) -> Neighbours:
-    "The nearest real image of each image, and whether it is a copy of it."
-    digests = [rows(paths, pixel_digests, flip=flip)[:, 0] for paths, flip in ((known, False), (known, True), (new, False))]
-    found = find_neighbours(rows(known), rows(known, flip=True), rows(new), labels, digests)
-    pictures = rows(known, small_pictures), rows(new, small_pictures)
-    for other in (find_shifted(*pictures, trusted=trusted), find_aligned(*pictures, labels, new_labels, trusted)):
-        found = with_correlated(found, other)
-    inside = torch.tensor([_is_painted(path) for path in new], dtype=torch.bool) & (labels[found.index] != new_labels)
-    return replace(found, ratio=found.ratio.masked_fill(inside, torch.inf))
-
-
-def _is_painted(source):
-    "Does a painted defect lie in it? All else is then a photograph of a good part, and no copy of that."
-    return isinstance(source, (str, Path)) and bool((peek_provenance(source) or {}).get("painted"))
+    if not len(row):
+        return torch.full((len(new),), -1.0), torch.zeros(len(new)).long()
+    which = which[row, column]
+    return _align(new, both, row, which % len(both), _MOVES[which // len(both)])
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #93a9561e
 def with_correlated(neighbours: Neighbours, other: Shifted) -> Neighbours:
@@ -519,6 +506,55 @@ def with_correlated(neighbours: Neighbours, other: Shifted) -> Neighbours:
     better = other.near() & (ratio < neighbours.ratio)
     found = {key: torch.where(better, getattr(other, key), getattr(neighbours, key)) for key in ("index", "flipped")}
     return replace(neighbours, ratio=torch.where(better, ratio, neighbours.ratio), **found)
+
+# %% ../../nbs/evaluation/04_memorization.ipynb #66f3fbe6
+@dataclass
+class Looks:
+    "What images are compared by."
+
+    values: torch.Tensor  # (n, d) features
+    pictures: torch.Tensor  # (n, 4096)
+    pixels: torch.Tensor  # (n,) digests
+    mirrored: tuple | None = None  # features and digests of the mirror images, of real images
+
+    @classmethod
+    def of(cls, rows, images, mirrored=False):
+        "Look at images by a function of them, and perhaps a Features and flip=True, that returns their rows as all images are seen."
+        both = (rows(images, flip=True), rows(images, pixel_digests, flip=True)[:, 0]) if mirrored else None
+        return cls(rows(images), rows(images, small_pictures), rows(images, pixel_digests)[:, 0], both)
+
+# %% ../../nbs/evaluation/04_memorization.ipynb #7c0f1e21
+def copies_among(
+    real: Looks,  # n images, mirrored ones too
+    new: Looks,  # m images
+    labels: torch.Tensor,  # (n,) class ids
+    new_labels: torch.Tensor,  # (m,); -1 where a class is not known
+    trusted: int | None = None,  # limits of correlation are taken from so many of the real images, the first; None = all
+) -> Neighbours:
+    "The nearest real image of each image, and whether it is a copy of it."
+    flipped, of_flipped = real.mirrored
+    found = find_neighbours(real.values, flipped, new.values, labels, (real.pixels, of_flipped, new.pixels))
+    found = with_correlated(found, find_shifted(real.pictures, new.pictures, trusted))
+    return with_correlated(found, find_aligned(real.pictures, new.pictures, labels, new_labels, trusted))
+
+# %% ../../nbs/evaluation/04_memorization.ipynb #7c0f1e22
+def find_copies(
+    rows,  # a function of paths, as `Looks.of` has it
+    known: list,  # paths of real images
+    labels: torch.Tensor,  # (n,) class ids
+    new: list,  # paths of the images to look at
+    new_labels: torch.Tensor,  # (m,)
+    trusted: int | None = None,  # as in `copies_among`
+) -> Neighbours:
+    "The copies among files; what is painted into a photograph makes it none, where that one is of another class."
+    found = copies_among(Looks.of(rows, known, mirrored=True), Looks.of(rows, new), labels, new_labels, trusted)
+    inside = torch.tensor([_is_painted(path) for path in new], dtype=torch.bool) & (labels[found.index] != new_labels)
+    return replace(found, ratio=found.ratio.masked_fill(inside, torch.inf))
+
+
+def _is_painted(source):
+    "Does a painted defect lie in it? All else is then a photograph of a good part, and no copy of that."
+    return isinstance(source, (str, Path)) and bool((peek_provenance(source) or {}).get("painted"))
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #0189010a
 class RealImages:
@@ -529,19 +565,25 @@ class RealImages:
         paths: list,  # image files, in a folder of their class
         features: str | Features = "tiny",  # a name or a Features
     ):
-        self.paths, self.features, self.rows = [Path(path) for path in paths], load_features(features), {}
+        self.paths, self.features, self.looks = [Path(path) for path in paths], load_features(features), {}
         names = [path.parent.name for path in self.paths]
-        self.labels = torch.tensor([sorted(set(names)).index(name) for name in names])
+        self.classes = sorted(set(names))
+        self.labels = torch.tensor([self.classes.index(name) for name in names])
 
-    def _rows(self, view):
-        "Features of the real images and their mirror images, seen as the new image is."
-        if view not in self.rows:
-            self.rows[view] = tuple(extract_features(self.paths, self.features, flip=flip, view=view) for flip in (False, True))
-        return self.rows[view]
-
-    def nearest(self, image: Image.Image) -> tuple:  # path, whether its mirror image was nearer, distance over the limit; below 1 is a copy
+    def nearest(
+        self,
+        image: Image.Image,
+        class_name: str | None = None,  # that was asked for; without it copies that were turned or cropped go unseen
+    ) -> tuple:  # path, whether its mirror image was nearer, distance over the limit; below 1 is a copy
         "The nearest real image; for fewer than three real ones there is no limit, and the distance is None."
         view = View(max(image.size))
-        found = find_neighbours(*self._rows(view), extract_features([image], self.features, view=view), self.labels)
+
+        def rows(images, features=None, **options):
+            return extract_features(images, features or self.features, view=view, **options)
+
+        if view not in self.looks:
+            self.looks[view] = Looks.of(rows, self.paths, mirrored=True)
+        label = torch.tensor([self.classes.index(class_name) if class_name in self.classes else -1])
+        found = copies_among(self.looks[view], Looks.of(rows, [image]), self.labels, label)
         ratio = None if found.among_real is None else float(found.ratio[0])
         return self.paths[found.index[0]], bool(found.flipped[0]), ratio

@@ -35,6 +35,15 @@ def number(
         return "n/a" if n is None else f"n/a (n = {n})"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
+# %% ../../nbs/evaluation/05_report.ipynb #c0b1e5a2
+def copies_words(
+    share: dict,  # of `measure_memorized`
+    source: str = "real images",  # what they are copies of
+) -> str:
+    "How many images are copies, wherever it is said."
+    chance = "" if share["real_baseline"] is None else f" ({percent(share['real_baseline'])} are that close by chance)"
+    return f"{percent(share['value'])} are copies of {source}{chance}"
+
 # %% ../../nbs/evaluation/05_report.ipynb #01eaa688
 def markdown_table(
     rows: list,  # rows of text, the first one the heads

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .distances import MIN_IMAGES, TOLD_APART, wilson_interval
 from .memorization import clearly_copied
-from .report import number, percent
+from .report import copies_words, number, percent
 
 # %% ../../nbs/evaluation/06_verdict.ipynb #a970f525
 _COPIED_CLASS = 0.4  # surely more of a class than this are copies: of one class, where ten images tell little
@@ -54,8 +54,7 @@ def _copies(total, per_class):
     named = ", ".join(f"{name} ({percent(per_class[name]['memorized']['value'])})" for name in most)
     faults = []
     if clearly_copied(copies):
-        chance = f" ({percent(copies['real_baseline'])} are that close by chance)"
-        faults.append(_Fault(f"{percent(copies['value'])} are copies of real images{chance}.", best))
+        faults.append(_Fault(f"{copies_words(copies)}.", best))
     return faults + [_Fault(f"Copies of real images: {named}.", best)] * bool(most and low <= 0.5)
 
 # %% ../../nbs/evaluation/06_verdict.ipynb #b5c967ba

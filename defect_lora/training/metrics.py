@@ -16,7 +16,7 @@ from statistics import fmean, median, stdev
 
 from ..data.files import InputError, write_atomically
 from ..evaluation.memorization import clearly_copied
-from ..evaluation.report import percent
+from ..evaluation.report import copies_words, percent
 
 # %% ../../nbs/training/05_metrics.ipynb #ffde39f5
 def read_metrics(
@@ -223,10 +223,9 @@ def overfitting(rows: list) -> str | None:
 
 
 def _said_of_copies(rows, share, best):
-    chance = f"at most {percent(share['real_baseline_high'])} by chance"
     before = f", after {percent(best['copies']['value'])} in epoch {best['epoch']}" if best and "copies" in best else ""
     remedy = f"use the best model, or stop here{_held_out(rows, best)}" if best else "train for fewer epochs, or on more photographs"
-    return f"overfitting: {percent(share['value'])} of the samples are near copies of training images ({chance}){before}; {remedy}"
+    return f"overfitting: of the samples {copies_words(share, 'training images')}{before}; {remedy}"
 
 
 def _lowest(row, score):

@@ -18,7 +18,7 @@ from PIL import Image
 from defect_lora.data.images import image_grid, open_image, save_image
 from defect_lora.evaluation.distances import measure_distances, not_measured, unpaired_kernel_distance
 from defect_lora.evaluation.features import choose_features, extract_features, load_features
-from defect_lora.evaluation.memorization import find_neighbours, measure_memorized
+from defect_lora.evaluation.memorization import Looks, copies_among, measure_memorized
 from defect_lora.model.pipeline import DefectPipeline, evaluating, image_seed, in_batches
 from defect_lora.training.config import Plan, PlannedStep
 from defect_lora.training.latents import Batch, LatentDataset, diffusion_loss, generator_for
@@ -209,33 +209,38 @@ class Validator:
         "Compare an epoch's samples with the real images that the run trains on, and with held-out ones."
         features = load_features(choose_features(self.config.base), self.accelerator.device)
         files = self._files(folder, count) if count else sorted(Path(folder).glob("class_*_sample_*.png"))
-        fake, fake_labels = extract_features(files, features), torch.tensor([int(file.name.split("_")[1]) for file in files])
+        fake, fake_labels = _looks(files, features), torch.tensor([int(file.name.split("_")[1]) for file in files])
         real, held_out = self._real_features(features)
         measures = _measure(real, held_out, fake, fake_labels, self.config.seed)
-        return dict(n_real=len(real.labels), n_fake=len(fake), features=features.name, **measures)
+        return dict(n_real=len(real.labels), n_fake=len(fake_labels), features=features.name, **measures)
 
     def _real_features(self, features):
         "What the run trains on, and what it does not, as features; computed once for each kind of them."
         if features.name not in self.real:
             held_out = _alike_of_each(self.data.held_out_images(), len(self.data.classes))
             items = [self.data.read(i) for i in range(len(self.data))]
-            self.real[features.name] = _as_rows(items, features), _as_rows(held_out, features) if held_out else None
+            self.real[features.name] = _as_rows(items, features, mirrored=True), _as_rows(held_out, features) if held_out else None
         return self.real[features.name]
 
 # %% ../../nbs/training/07_validation.ipynb #9e279933
 @dataclass
 class _Rows:
-    "Real images as features."
+    "Real images as numbers."
 
-    values: torch.Tensor  # (n, d)
-    flipped: torch.Tensor  # (n, d) of the mirror images
+    looks: Looks
     labels: torch.Tensor  # (n,) class ids
 
 
-def _as_rows(items, features):
+def _as_rows(items, features, mirrored=False):
     images = [_as_image(item["pixel_values"]) for item in items]
-    labels = torch.tensor([int(item["class_labels"]) for item in items])
-    return _Rows(*(extract_features(images, features, flip=flip) for flip in (False, True)), labels)
+    return _Rows(_looks(images, features, mirrored), torch.tensor([int(item["class_labels"]) for item in items]))
+
+
+def _looks(images, features, mirrored=False):
+    def rows(images, other=None, **options):
+        return extract_features(images, other or features, **options)
+
+    return Looks.of(rows, images, mirrored)
 
 
 def _alike_of_each(held_out, num_classes):  # items; none where a class has fewer than two
@@ -248,13 +253,13 @@ def _alike_of_each(held_out, num_classes):  # items; none where a class has fewe
 
 def _measure(real, held_out, fake, fake_labels, seed):
     "FID and KID against the photographs, KID that copies cannot win, and the share of copies."
-    sets = real.values, fake, real.labels, fake_labels
-    copies = find_neighbours(real.values, real.flipped, fake, real.labels)
+    sets = real.looks.values, fake.values, real.labels, fake_labels
+    copies = copies_among(real.looks, fake, real.labels, fake_labels)
     measures = measure_distances(*sets, names=("fid", "kid"), seed=seed)
     measures |= dict(kid_unpaired=_moved(measures["kid"], sets, copies.index), copies=measure_memorized(copies))
     if held_out is None:
         return measures
-    kid = measure_distances(held_out.values, fake, held_out.labels, fake_labels, names=("kid",), seed=seed)["kid"]
+    kid = measure_distances(held_out.looks.values, fake.values, held_out.labels, fake_labels, names=("kid",), seed=seed)["kid"]
     return measures | dict(kid_held_out={key: kid[key] for key in ("value", "low", "high")} | dict(n=len(held_out.labels)))
 
 

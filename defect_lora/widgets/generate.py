@@ -182,7 +182,7 @@ class GenerateWidget(GeneratingPanel):
     def _show_nearest(self, sample):
         with self.lock:
             self.real_images = self.real_images or RealImages(self._real_paths(), choose_features(self.pipeline.base_name))
-        path, mirrored, ratio = self.real_images.nearest(sample.image)
+        path, mirrored, ratio = self.real_images.nearest(sample.image, sample.row["class_name"])
         if self.selected is not sample:
             return
         where = f"{path.parent.name}/{path.name}{', mirrored' * mirrored}"
