@@ -12,6 +12,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from defect_lora.evaluation.report import Section, html_page, percent
 from defect_lora.training.config import stand_in_lines
 from defect_lora.training.memory import in_words
 from defect_lora.usefulness.choosing import chosen_gain, learning_curve, plot_curve
-from defect_lora.usefulness.comparison import paired_difference, resample_counts, signed, value_and_resamples
+from defect_lora.usefulness.comparison import paired_difference, resample_counts, signed, value_and_resamples, value_in_words
 from defect_lora.usefulness.loop import KINDS, SHARES, STEPS, AdviceConfig, Arm, Loop, Photographs, arms_for, forecast
 from defect_lora.usefulness.loop import inspectors_of, part_of, plan_lines, split_photographs
 from defect_lora.usefulness.trials import Inspector, Trials, image_rows
@@ -63,7 +64,7 @@ class Finding:
 
     def clause(self) -> str:
         "The same as part of a sentence."
-        points = f"{signed(self.gain['value'])} points (95 % interval {signed(self.gain['low'])} to {signed(self.gain['high'])})"
+        points = _points(self.gain)
         verb = "is" if self.arm and self.arm.amount == 1 else "are"
         return {
             "helps": f"{self.arm} {verb} worth {points} for a {self.name}",
@@ -71,6 +72,11 @@ class Finding:
             "cannot tell": f"for a {self.name} nothing can be told: the best, {self.arm}, {verb} worth {points}",
             "none": f"for a {self.name} no synthetic images were better than none" + _NOTHING_LEFT * (self.real["value"] > _ALL),
         }[self.grade]
+
+
+def _points(gain):
+    "A gain in a sentence."
+    return f"{signed(gain['value'])} points (95 % interval {signed(gain['low'])} to {signed(gain['high'])})"
 
 # %% ../../nbs/usefulness/13_advice.ipynb #b7c03d8f
 def find_out(
@@ -137,22 +143,25 @@ class Advice:
     minutes: float = 0.0  # that this start took
 
     @property
+    def chief(self) -> list:  # of Finding
+        "What the answer is about."
+        return [one for one in self.findings if one.name != "small classifier"]
+
+    @property
     def sentence(self) -> str:
         "The answer."
-        chief = [one for one in self.findings if one.name != "small classifier"]
-        if len(chief) > 1 and all(one.grade == "none" and one.real["value"] <= _ALL for one in chief):
+        if len(self.chief) > 1 and all(one.grade == "none" and one.real["value"] <= _ALL for one in self.chief):
             return "With your photographs, no synthetic images were better than none, for a classifier and for a segmenter."
-        return f"With your photographs, {'; '.join(one.clause() for one in chief)}."
+        return f"With your photographs, {'; '.join(one.clause() for one in self.chief)}."
 
     @property
     def more(self) -> str:
         "What the alternative is worth."
         added = self.curve["more"]
-        points = f"{signed(added['value'])} points (95 % interval {signed(added['low'])} to {signed(added['high'])})"
         if self.curve["points"][-1]["value"] > _ALL:
             return "What more real photographs would bring a classifier cannot be seen here: it is right on all that judge."
         what = f"Another {added['images']} real photographs of each class would bring a classifier"
-        return f"{what} about {points}, if its learning curve goes on."
+        return f"{what} about {_points(added)}, if its learning curve goes on."
 
     def sections(self) -> list:  # of Section
         "The page, below its first sentence."
@@ -176,7 +185,7 @@ def to_do(advice: Advice) -> list:  # sentences
     chief, loop = advice.findings[0], advice.loop
     said = stand_in_lines(loop.config.base_name(), [s.path for s in loop.photographs.learn.samples])
     said += [f"{' and '.join(map(str, folders))}: {_what_for(one)}" for one in advice.findings if (folders := advice.sets.get(one.name))]
-    missing = [one.name for one in advice.findings if one.name != "small classifier" and one.name not in advice.sets]
+    missing = [one.name for one in advice.chief if one.name not in advice.sets]
     said += [f"No set was written for a {name}: none of what was tried was better than real images only." for name in missing]
     if "trials/segmenter" not in loop.steps():
         said.append("No segmenter was tried: that takes a mask of every defect, and photographs of good parts to paint into.")
@@ -206,8 +215,8 @@ def sections_of(advice: Advice) -> list:  # of Section
     first, curve = advice.findings[0], advice.curve
     beside = first.gain if first.arm else None
     picture = {"Learning curve": _picture(plot_curve(curve, beside))}
-    points = [[f"{point['images']:g}", _value(point)] for point in curve["points"]]
-    ahead = [[f"{curve['points'][-1]['images'] + curve['more']['images']:g}, reckoned", f"{_points(curve['more'])} more"]]
+    points = [[f"{point['images']:g}", value_in_words(point, percent)] for point in curve["points"]]
+    ahead = [[f"{curve['points'][-1]['images'] + curve['more']['images']:g}, reckoned", f"{value_in_words(curve['more'], signed)} more"]]
     heads = ["class", "learned from", "judging", "right, real only", "right, with synthetic", "synthetic weight", "advice"]
     classes = [list(map(_cell, row.items())) for row in advice.classes]
     return [
@@ -240,22 +249,16 @@ def _cell(item):
     key, value = item
     return percent(value) if key in ("real", "with_synthetic", "weight") else str(value)
 
-
-def _value(one):
-    return percent(one["value"]) if one["low"] is None else f"{percent(one['value'])} ({percent(one['low'])} to {percent(one['high'])})"
-
 # %% ../../nbs/usefulness/13_advice.ipynb #e6f034a7
-def _points(one):
-    return f"{signed(one['value'])} ({signed(one['low'])} to {signed(one['high'])})"
-
-
 def _tried_rows(advice):
     rows = [["model", "trained on", "reaches", "gain in points, by itself"]]
     for one in advice.findings:
-        rows.append([one.name, "real images only", _value(one.real), ""])
-        rows += [[one.name, f"and {arm}", percent(found["value"]), _points(found["gain"])] for arm, found in one.arms.items()]
+        rows.append([one.name, "real images only", value_in_words(one.real, percent), ""])
+        rows += [
+            [one.name, f"and {arm}", percent(found["value"]), value_in_words(found["gain"], signed)] for arm, found in one.arms.items()
+        ]
         best = f"the best by half of the photographs (by all: {one.arm or 'none'})"
-        rows.append([one.name, best, "", f"{_points(one.gain)} on the other half"])
+        rows.append([one.name, best, "", f"{value_in_words(one.gain, signed)} on the other half"])
     return rows
 
 
@@ -350,18 +353,14 @@ class _Progress:
     def __init__(self, seconds):
         self.seconds, self.done, self.pace = seconds, [], 1.0
 
+    @contextmanager
     def __call__(self, step):
         left = self.pace * sum(value for name, value in self.seconds.items() if name not in self.done)
         log.info("step %d of %d, %s; about %s left", len(self.done) + 1, len(self.seconds), STEPS.get(step, step), in_words(left))
-        self.step, self.start = step, time.perf_counter()
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        self.done.append(self.step)
-        spent, planned = time.perf_counter() - self.start, self.seconds.get(self.step, 0)
+        start = time.perf_counter()
+        yield
+        self.done.append(step)
+        spent, planned = time.perf_counter() - start, self.seconds.get(step, 0)
         if planned > 5:
             self.pace = 0.5 * (self.pace + spent / planned)
 
@@ -396,8 +395,8 @@ def _curve(loop, inspector, trials, full, rows):
 def _write_sets(advice, export):
     "The images that each chief model is advised to use, and where they lie."
     found, loop = {}, advice.loop
-    for one in advice.findings:
-        if one.arm is None or one.grade == "hurts" or one.name == "small classifier":
+    for one in advice.chief:
+        if one.arm is None or one.grade == "hurts":
             continue
         folder = replace_folder((loop.out / "sets" / one.name).resolve(), partial(_copy_rows, one.arm.rows(loop.out)))
         found[one.name] = [folder, *filter(None, [export and export(folder, one.name)])]

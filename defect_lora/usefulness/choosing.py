@@ -8,8 +8,7 @@ __all__ = ['chosen_gain', 'learning_curve', 'plot_curve']
 # %% ../../nbs/usefulness/10_choosing.ipynb #6513ba0e
 import torch
 
-from ..evaluation.distances import quantile_interval
-from .comparison import value_and_resamples
+from .comparison import as_bars, value_and_resamples, with_interval
 
 # %% ../../nbs/usefulness/10_choosing.ipynb #7e4566b9
 def halves(
@@ -48,11 +47,9 @@ def chosen_gain(
             found.append(gained)
             picks.append(picked)
     mean = torch.stack(found).nanmean(0)
-    best, gains = _best(_gains(scores, once[0][:1], once[1][:1]))
-    low, high = quantile_interval(mean[1:][mean[1:].isfinite()])
-    arm = arms[int(best) - 1] if int(best) else None
-    value = float(mean[0]) if bool(mean[0].isfinite()) else None
-    return dict(value=value, low=low, high=high, arm=arm, agree=picks.count(int(best)) / len(picks))
+    best = int(_best(_gains(scores, once[0][:1], once[1][:1])))
+    arm = arms[best - 1] if best else None
+    return with_interval(mean[0], mean[1:]) | dict(arm=arm, agree=picks.count(best) / len(picks))
 
 
 def _choose_and_judge(scores, weights, photographs, trainings):
@@ -61,7 +58,7 @@ def _choose_and_judge(scores, weights, photographs, trainings):
     other = ~trainings if bool((~trainings).any()) and bool(trainings.any()) else torch.ones_like(trainings)
     mine = trainings if bool(trainings.any()) else other
     choosing = _gains(scores, images * photographs, seeds * mine)
-    best, _ = _best(choosing)
+    best = _best(choosing)
     judged = _gains(scores, images * ~photographs, seeds * other).gather(0, best[None])[0]
     return judged.masked_fill(choosing[0].isnan(), torch.nan), int(best[0])
 
@@ -79,9 +76,8 @@ def _mean(values, seeds):
 
 
 def _best(gains):
-    "Which row is largest in each column, and what it is."
-    value, index = gains.nan_to_num(nan=-torch.inf).max(0)
-    return index, value
+    "Which row is largest in each column."
+    return gains.nan_to_num(nan=-torch.inf).argmax(0)
 
 # %% ../../nbs/usefulness/10_choosing.ipynb #1c48486d
 def learning_curve(
@@ -93,8 +89,8 @@ def learning_curve(
     sizes = torch.tensor(sorted(scores), dtype=torch.float64)
     found = [value_and_resamples(scores[size], counts) for size in sorted(scores)]
     values, resamples = torch.tensor([value for value, _ in found]), torch.stack([rows for _, rows in found])
-    points = [_interval(value, rows) | dict(images=float(size)) for size, value, rows in zip(sizes, values, resamples)]
-    added = _interval(_beyond(sizes, values[:, None].double(), more)[0], _beyond(sizes, resamples, more))
+    points = [with_interval(value, rows) | dict(images=float(size)) for size, value, rows in zip(sizes, values, resamples)]
+    added = with_interval(_beyond(sizes, values[:, None].double(), more)[0], _beyond(sizes, resamples, more))
     return dict(points=points, more=added | dict(images=more))
 
 
@@ -103,11 +99,6 @@ def _beyond(sizes, values, more):
     x = sizes.log2() - sizes.log2().mean()
     slope = (x[:, None] * values).sum(0) / x.square().sum().clamp_min(1e-9)
     return torch.minimum(slope * torch.log2((sizes[-1] + more) / sizes[-1]), 1 - values[-1])
-
-
-def _interval(value, resamples):
-    low, high = quantile_interval(resamples[resamples.isfinite()])
-    return dict(value=float(value), low=low, high=high)
 
 # %% ../../nbs/usefulness/10_choosing.ipynb #fd63ceb8
 def plot_curve(
@@ -120,15 +111,15 @@ def plot_curve(
     figure = Figure(figsize=(6.4, 3.2), layout="constrained", dpi=90)
     axis, points, more = figure.subplots(), curve["points"], curve["more"]
     sizes, last = [point["images"] for point in points], points[-1]
-    axis.errorbar(sizes, *_as_bars(points), marker="o", capsize=3, color="#4c78a8", label="real photographs only")
+    axis.errorbar(sizes, *as_bars(points), marker="o", capsize=3, color="#4c78a8", label="real photographs only")
     ahead = [last["images"], last["images"] + more["images"]]
     ends = {key: last["value"] + more[key] for key in ("value", "low", "high")}
     axis.plot(ahead, [100 * last["value"], 100 * ends["value"]], color="#4c78a8", ls="--")
-    axis.errorbar(ahead[1:], *_as_bars([ends]), marker="o", mfc="white", capsize=3, color="#4c78a8", label="with more of them, reckoned")
+    axis.errorbar(ahead[1:], *as_bars([ends]), marker="o", mfc="white", capsize=3, color="#4c78a8", label="with more of them, reckoned")
     if beside is not None:
         other = {key: last["value"] + beside[key] for key in ("value", "low", "high")}
         axis.errorbar(
-            [1.06 * last["images"]], *_as_bars([other]), marker="s", capsize=3, ls="", color="#f58518", label="with synthetic images"
+            [1.06 * last["images"]], *as_bars([other]), marker="s", capsize=3, ls="", color="#f58518", label="with synthetic images"
         )
     axis.set_xscale("log", base=2)
     axis.set_xticks([*sizes, ahead[1]], [f"{size:g}" for size in (*sizes, ahead[1])])
@@ -137,9 +128,3 @@ def plot_curve(
     axis.set_ylabel("given their own class, %")
     axis.legend(fontsize=8, loc="best")
     return figure
-
-
-def _as_bars(points):
-    "Values and lengths of their bars, in percent."
-    values = [100 * point["value"] for point in points]
-    return values, [[abs(100 * point[end] - value) for point, value in zip(points, values)] for end in ("low", "high")]

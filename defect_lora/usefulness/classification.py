@@ -9,7 +9,6 @@ __all__ = ['FeatureClassifier', 'NetworkClassifier', 'small_classifier', 'resnet
 from functools import partial
 
 import numpy as np
-
 import torch
 from PIL import Image
 from torch import nn
@@ -115,8 +114,7 @@ class FeatureClassifier:
         "Train on one arm and classify the test images."
         contents = [file_sha256(path) for path in train.paths]
         rows = torch.cat([self._view_rows(path, content, seed, train.mix.views) for path, content in zip(train.paths, contents)])
-        errors = train.weights if train.is_real is None else train.weights * torch.where(train.is_real, 1.0, train.mix.loss_weight)
-        labels, weights = (values.repeat_interleave(self.views) for values in (train.labels, errors / errors.sum() / self.views))
+        labels, weights = (values.repeat_interleave(self.views) for values in (train.labels, train.weights / self.views))
         contents = [content for content in contents for _ in range(self.views)]
         penalty = _choose_penalty(rows, labels, weights, contents, num_classes, seed)
         return _fit_logistic(rows, labels, weights, num_classes, penalty)(self._test_rows(test)).argmax(1)
@@ -164,7 +162,6 @@ class NetworkClassifier:
         generator, device = torch.Generator().manual_seed(seed), default_device()
         network = seeded_network(lambda: self.make(num_classes), seed).to(device)
         store = self._pixels(train.paths)
-
         picked, views = train.batches(self.steps, self.batch_size, generator), VIEWS[train.mix.views]
 
         def batch():
@@ -217,28 +214,18 @@ def resnet34_classifier(
     size: int = 224,
 ) -> NetworkClassifier:
     "ResNet-34, all of it trained."
+    from torchvision.transforms import Normalize
+
     trained = make_resnet34(2, weights)[1]
     weights = "imagenet" if trained else "random"
     note = f"Classifier: ResNet-34 with {'ImageNet' if trained else 'random'} weights, {size} px, {steps} steps."
     lost = "ImageNet's weights were not used or could not be had: ResNet-34 from scratch learns little from so few images."
 
     def make(num_classes):
-        return _ImageNetInput(make_resnet34(num_classes, weights)[0])
+        scale = Normalize([-0.03, -0.088, -0.188], [0.458, 0.448, 0.45])  # ImageNet's mean and deviation, of pixels in [-1, 1]
+        return nn.Sequential(scale, make_resnet34(num_classes, weights)[0])
 
     return NetworkClassifier(make, size, steps, lr=1e-4, notes=(note,) if trained else (note, lost))
-
-
-class _ImageNetInput(nn.Module):
-    "A network for ImageNet's scale, given (B, 3, H, W) pixels in [-1, 1]."
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
-
-    def forward(self, x):
-        return self.network(((x + 1) / 2 - self.mean) / self.std)
 
 # %% ../../nbs/usefulness/02_classification.ipynb #01f39222
 def _load_classifier(
@@ -250,8 +237,7 @@ def _load_classifier(
         return classifier
     makers = dict(features=lambda: FeatureClassifier(choose_features(base)), small=small_classifier, resnet34=resnet34_classifier)
     if classifier not in makers:
-        hint = "; the papers' protocol is `paper_accuracy`" if classifier == "anomalydiffusion" else ""
-        raise InputError(f"unknown classifier {classifier!r}; known are {', '.join(makers)}{hint}")
+        raise InputError(f"unknown classifier {classifier!r}; known are {', '.join(makers)}")
     return makers[classifier]()
 
 # %% ../../nbs/usefulness/02_classification.ipynb #f0686ce9

@@ -6,13 +6,13 @@
 __all__ = ['ARMS', 'resample_counts', 'value_and_resamples', 'paired_difference', 'signed', 'plot_usefulness']
 
 # %% ../../nbs/usefulness/00_comparison.ipynb #a8fe5870
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
 
-from ..evaluation.distances import bootstrap_weights
-from ..evaluation.distances import MIN_IMAGES, quantile_interval
+from ..evaluation.distances import MIN_IMAGES, bootstrap_weights, quantile_interval
 from ..evaluation.report import Section, markdown_table, percent
 
 # %% ../../nbs/usefulness/00_comparison.ipynb #c33dcfef
@@ -57,6 +57,16 @@ def value_and_resamples(
     value = float(score(torch.ones(1, of_images.shape[1], dtype=torch.float64)).mean())
     return value, (score(of_images) * of_seeds).sum(1) / of_seeds.sum(1)
 
+# %% ../../nbs/usefulness/00_comparison.ipynb #c9f71e9d
+def with_interval(
+    value: float,  # perhaps NaN
+    resamples: torch.Tensor,  # (resamples,) of it; those that are not numbers are left out
+) -> dict:  # value, low, high; None for what cannot be had
+    "A value with the 2.5 % and 97.5 % quantiles of its resamples."
+    known = not math.isnan(value)
+    low, high = quantile_interval(resamples) if known else (None, None)
+    return dict(value=float(value) if known else None, low=low, high=high)
+
 # %% ../../nbs/usefulness/00_comparison.ipynb #a58da3b8
 def paired_difference(
     score,  # of one arm
@@ -65,14 +75,7 @@ def paired_difference(
 ) -> dict:  # value, low, high
     "The difference of two arms with its 95 % interval."
     (value, resamples), (other_value, other_resamples) = value_and_resamples(score, counts), value_and_resamples(other, counts)
-    return _with_interval(value - other_value, resamples - other_resamples)
-
-
-def _with_interval(value, resamples):
-    "A value with the 2.5 % and 97.5 % quantiles of its resamples; None for what cannot be had. Both may hold NaN."
-    known = value == value
-    low, high = quantile_interval(resamples) if known else (None, None)
-    return dict(value=value if known else None, low=low, high=high)
+    return with_interval(value - other_value, resamples - other_resamples)
 
 # %% ../../nbs/usefulness/00_comparison.ipynb #66f7565b
 def signed(
@@ -80,6 +83,14 @@ def signed(
 ) -> str:  # in percentage points, or "n/a"
     "A difference in words."
     return "n/a" if difference is None else f"{100 * difference:+.1f}"
+
+# %% ../../nbs/usefulness/00_comparison.ipynb #7660d8f4
+def value_in_words(
+    found: dict,  # value, low, high
+    say,  # `percent` or `signed`
+) -> str:
+    "A value and its interval, where it has one."
+    return say(found["value"]) if found["low"] is None else f"{say(found['value'])} ({say(found['low'])} to {say(found['high'])})"
 
 # %% ../../nbs/usefulness/00_comparison.ipynb #a09f8b7b
 def verdict(
@@ -115,7 +126,7 @@ def compare_arms(
     once = torch.ones(1, n_test, dtype=torch.float64)
     arms, differences, real = {}, {}, scores["real"]
     for arm, found in scores.items():
-        arms[arm] = {name: _with_interval(*value_and_resamples(score, counts)) for name, score in found.items()}
+        arms[arm] = {name: with_interval(*value_and_resamples(score, counts)) for name, score in found.items()}
         arms[arm]["per_seed"] = {name: [None if v != v else v for v in score(once)[0].tolist()] for name, score in found.items()}
     for arm in [arm for arm in reversed(scores) if arm != "real"]:
         differences[f"{arm} - real"] = {name: paired_difference(score, real[name], counts) for name, score in scores[arm].items()}
@@ -145,8 +156,8 @@ class Usefulness:
         "Every arm, then the differences in percentage points."
         names = list(next(iter(self.differences.values())))
         heads = ["trained on", "images", *(name.replace("_", " ") for name in names)]
-        arms = [[arm, str(found["n_train"]), *(_cell(found[name], percent) for name in names)] for arm, found in self.arms.items()]
-        gains = [[arm, "points", *(_cell(found[name], signed) for name in names)] for arm, found in self.differences.items()]
+        arms = [[arm, str(found["n_train"]), *(value_in_words(found[name], percent) for name in names)] for arm, found in self.arms.items()]
+        gains = [[arm, "points", *(value_in_words(found[name], signed) for name in names)] for arm, found in self.differences.items()]
         return [heads, *arms, *gains]
 
     def section(
@@ -160,12 +171,18 @@ class Usefulness:
     def _repr_markdown_(self):
         return "\n\n".join([f"**{self.verdict}**", markdown_table(self.rows()), "\n".join(f"- {note}" for note in self.notes)])
 
-
-def _cell(found, say):
-    return say(found["value"]) if found["low"] is None else f"{say(found['value'])} ({say(found['low'])} to {say(found['high'])})"
-
 # %% ../../nbs/usefulness/00_comparison.ipynb #97af367d
 ARMS = ("real", "synthetic", "real+synthetic")
+
+# %% ../../nbs/usefulness/00_comparison.ipynb #5762dc20
+def as_bars(
+    found: list,  # of dict: value, low, high
+) -> tuple:  # values, and how far they reach down and up, in percent
+    "What matplotlib draws values with their intervals from."
+    values = [100 * (one["value"] or 0) for one in found]
+    return values, [
+        [0 if one[end] is None else abs(100 * one[end] - value) for one, value in zip(found, values)] for end in ("low", "high")
+    ]
 
 # %% ../../nbs/usefulness/00_comparison.ipynb #78e30e6e
 def plot_usefulness(
@@ -177,10 +194,8 @@ def plot_usefulness(
     figure = Figure(figsize=(1.5 + 1.7 * len(results), 2.6), layout="constrained", dpi=70)
     axis = figure.subplots()
     for number, arm in enumerate(ARMS):
-        found = [result.arms[arm][result.measure] for result in results.values()]
-        values = [100 * (one["value"] or 0) for one in found]
-        reach = [[0 if one[end] is None else abs(100 * one[end] - value) for one, value in zip(found, values)] for end in ("low", "high")]
-        axis.bar([x + 0.27 * (number - 1) for x in range(len(found))], values, 0.25, yerr=reach, capsize=2, label=arm)
+        values, reach = as_bars([result.arms[arm][result.measure] for result in results.values()])
+        axis.bar([x + 0.27 * (number - 1) for x in range(len(values))], values, 0.25, yerr=reach, capsize=2, label=arm)
     axis.set_xticks(range(len(results)), list(results))
     axis.set_ylabel(next(iter(results.values())).measure.replace("_", " ") + ", %")
     axis.set_ylim(0, 100)

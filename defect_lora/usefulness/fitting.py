@@ -7,7 +7,7 @@ __all__ = ['check_overlap', 'Mix', 'make_arms', 'seeded_network', 'fit_network']
 
 # %% ../../nbs/usefulness/01_fitting.ipynb #01c435e4
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +143,6 @@ class Mix:
     real_share: float | None = 0.5  # of a class's weight, where it has both kinds; None: each image weighs the same in its class
     pretrain: float = 0.0  # share of a network's steps, its first ones, on synthetic images; the others are on real ones alone
     label_smoothing: float = 0.0  # of the synthetic images' classes: some of them are not what they are called
-    loss_weight: float = 1.0  # of a synthetic image's error, where a real one's is 1
     views: str = "plain"  # how an image is varied in training, the real ones too: a key of VIEWS
 
     def __post_init__(self):
@@ -153,8 +152,6 @@ class Mix:
         for name in ("pretrain", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)}: a share from 0 to below 1")
-        if not self.loss_weight > 0:
-            raise InputError(f"loss_weight={self.loss_weight}: must be above 0")
         if self.views not in VIEWS:
             raise InputError(f"views={self.views!r}: choose {' or '.join(VIEWS)}")
 
@@ -171,15 +168,15 @@ class TrainingSet:
     paths: list  # image files
     labels: torch.Tensor  # (n,) class ids
     weights: torch.Tensor  # (n,) float64, 1 in all
-    is_real: torch.Tensor | None = None  # (n,) bool; None is all of them
-    mix: Mix = field(default_factory=Mix)
+    is_real: torch.Tensor  # (n,) bool
+    mix: Mix
 
     def weights_at(
         self,
         progress: float,  # of the training, 0 to 1
     ) -> torch.Tensor:  # (n,) float64, not negative
         "How likely each image is taken into a batch: where synthetic ones go first, real ones stand in for classes without any."
-        if self.is_real is None or not self.mix.pretrain or self.is_real.all() or not self.is_real.any():
+        if not self.mix.pretrain:
             return self.weights
         wanted = self.is_real != (progress < self.mix.pretrain)
         alone = [label for label in self.labels.unique().tolist() if not (wanted & (self.labels == label)).any()]
@@ -199,13 +196,10 @@ class TrainingSet:
         self,
         picks: torch.Tensor,  # (B,) indices
         num_classes: int,
-    ) -> torch.Tensor:  # (B, num_classes) float32: what cross-entropy takes, a row's sum being its weight
-        "The classes of some images, smoothed and weighed where they are synthetic."
-        wanted = F.one_hot(self.labels[picks], num_classes).float()
-        if self.is_real is None:
-            return wanted
-        soft = self.mix.loss_weight * ((1 - self.mix.label_smoothing) * wanted + self.mix.label_smoothing / num_classes)
-        return torch.where(self.is_real[picks, None], wanted, soft)
+    ) -> torch.Tensor:  # (B, num_classes) float32: what cross-entropy takes
+        "The classes of some images, smoothed where they are synthetic."
+        wanted, smoothing = F.one_hot(self.labels[picks], num_classes).float(), self.mix.label_smoothing
+        return torch.where(self.is_real[picks, None], wanted, (1 - smoothing) * wanted + smoothing / num_classes)
 
 # %% ../../nbs/usefulness/01_fitting.ipynb #3f81c2bd
 def make_arms(
@@ -345,5 +339,4 @@ def _share_words(mix):
     if mix.real_share is not None:
         words = f"the real ones of a class keep {percent(mix.real_share)} of its weight"
     words += f"; the first {percent(mix.pretrain)} of the steps see synthetic ones, the others real ones" * bool(mix.pretrain)
-    words += f"; synthetic labels are smoothed by {mix.label_smoothing:g}" * bool(mix.label_smoothing)
-    return words + f"; a synthetic image's error counts {mix.loss_weight:g} times" * (mix.loss_weight != 1)
+    return words + f"; synthetic labels are smoothed by {mix.label_smoothing:g}" * bool(mix.label_smoothing)

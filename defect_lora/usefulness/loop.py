@@ -31,6 +31,7 @@ from defect_lora.training.memory import in_words
 from defect_lora.training.run_folder import list_images
 from defect_lora.training.trainer import Trainer
 from defect_lora.usefulness.classification import FeatureClassifier, small_classifier
+from defect_lora.usefulness.fitting import default_device
 from defect_lora.usefulness.trials import Inspector, classifying, image_rows, segmenting
 
 # %% ../../nbs/usefulness/12_loop.ipynb #bf4e2fde
@@ -184,27 +185,13 @@ def _set_folder(out, kind):
     folder = Path(out) / kind
     return find_category(folder).folder if (folder / "DS-MVTec").is_dir() else folder
 
-# %% ../../nbs/usefulness/12_loop.ipynb #33bd9904
-def arms_of(
-    kinds: list,  # that are there
-    amounts: tuple,  # images of each class
-) -> list:  # of Arm
-    "Each kind alone, and all together."
-    groups = [(kind,) for kind in kinds] + ([tuple(kinds)] if len(kinds) > 1 else [])
-    return [Arm(group, amount) for group in groups for amount in amounts]
-
 # %% ../../nbs/usefulness/12_loop.ipynb #ff314e25
 class Loop:
     "The steps of the loop, in one folder."
 
     def __init__(self, config: AdviceConfig, out: Path, photographs: Photographs):
         self.config, self.out, self.photographs, self.teacher = config, Path(out), photographs, None
-        self.training = config.training(len(photographs.learn), bool(photographs.painted()))
-
-    @property
-    def run(self) -> Path:
-        "The generator's run folder."
-        return self.out / "run"
+        self.training, self.run = config.training(len(photographs.learn), bool(photographs.painted())), self.out / "run"
 
     def kinds(self) -> list:
         "The kinds of synthetic images that these photographs allow."
@@ -225,9 +212,10 @@ class Loop:
 
     def _identity(self):
         rows = [*image_rows(self.photographs.learn), *self.photographs.judge]
-        digests = sorted(file_sha256(path) for path, *_ in rows)
+        contents = "\n".join(sorted(file_sha256(path) for path, *_ in rows))
+        digest = hashlib.sha256(contents.encode()).hexdigest()[:12]
         asked = {key: value for key, value in asdict(self.config).items() if key not in ("trainings", "good", "masks", "data")}
-        return asked | dict(base=self.config.base_name(), photographs=f"{len(rows)} ({_digest(digests)})")
+        return asked | dict(base=self.config.base_name(), photographs=f"{len(rows)} ({digest})")
 
     def made(self) -> list:
         "The kinds of which there are images."
@@ -286,20 +274,13 @@ class Loop:
     @functools.cached_property
     def pipeline(self) -> DefectPipeline:
         "The trained generator."
-        return DefectPipeline.from_pretrained(self.run, device="cuda" if torch.cuda.is_available() else "cpu")
-
-    def sampling(self) -> dict:
-        "How images are generated."
-        return {key: getattr(self.training, key) for key in ("num_inference_steps", "guidance_scale", "guidance_interval")}
+        return DefectPipeline.from_pretrained(self.run, device=default_device())
 
 # %% ../../nbs/usefulness/12_loop.ipynb #b3bf65ef
-def _digest(words):
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
-
-
 def _generate(loop):
     how = dict(per_class=loop.config.per_class, seed=loop.config.seed, top_up=True)
-    generate_images(loop.pipeline, loop.out / "generated", **how, **loop.sampling())
+    steps = {key: getattr(loop.training, key) for key in ("num_inference_steps", "guidance_scale", "guidance_interval")}
+    generate_images(loop.pipeline, loop.out / "generated", **how, **steps)
 
 
 def _paint(loop):
@@ -340,10 +321,11 @@ def arms_for(
     kinds: list,  # that are there
     per_class: int,  # images of each kind
 ) -> list:  # of Arm
-    "What a model is trained with: a segmenter with what has masks, a quick one with two amounts."
+    "What a model is trained with, each kind alone and all together: a segmenter with what has masks, a quick one with two amounts."
     usable = [kind for kind in kinds if inspector.name != "segmenter" or KINDS[kind][1]]
+    groups = [(kind,) for kind in usable] + ([tuple(usable)] if len(usable) > 1 else [])
     amounts = sorted({max(1, per_class // 4), per_class}) if inspector.name == "classifier" else [per_class]
-    return arms_of(usable, tuple(amounts))
+    return [Arm(group, amount) for group in groups for amount in amounts]
 
 # %% ../../nbs/usefulness/12_loop.ipynb #ad40eccc
 SHARES = (0.25, 0.5)  # of what is learned from, beside all of it

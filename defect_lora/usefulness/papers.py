@@ -6,7 +6,7 @@
 __all__ = ['PaperAccuracy', 'paper_accuracy']
 
 # %% ../../nbs/usefulness/04_papers.ipynb #36779e97
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -50,17 +50,12 @@ class PaperAccuracy:
     n_fake: int
     n_test: int
     classes: list
-    notes: list = field(default_factory=list)
-
-    def to_dict(self) -> dict:  # for JSON
-        "Everything as plain Python."
-        return dict(vars(self))
+    notes: list
 
 # %% ../../nbs/usefulness/04_papers.ipynb #df06ffbd
 def paper_accuracy(
     real,  # the whole real category: a folder, a DefectSpectrumDataset, or (paths, class names)
     fake,  # synthetic defects
-    protocol: str = "anomalydiffusion",  # the only one
     choose_on_test: bool = False,  # count the epoch that is best on the test set: the leak
     weights: str = "imagenet",  # as in `make_resnet34`; the papers' own
     epochs: int = 30,
@@ -71,8 +66,6 @@ def paper_accuracy(
     progress: bool = False,  # show a progress bar
 ) -> PaperAccuracy:
     "The papers' classification accuracy: trained on synthetic defects only, tested on the real ones after the first third."
-    if protocol != "anomalydiffusion":
-        raise InputError(f"unknown protocol {protocol!r}; known is anomalydiffusion")
     real, fake = images_and_classes(real, "real", category), images_and_classes(fake, "synthetic", category)
     classes, (train, ids), (test, truth), shared = _paper_data(real, fake)
     check_overlap(test, synthetic=train)

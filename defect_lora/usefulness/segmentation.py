@@ -15,10 +15,9 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..data.dataset import DefectSpectrumDataset, fit_image, fit_mask
-from ..data.images import read_mask
-from ..data.layouts import check_masks
 from ..data.files import InputError
-from ..data.images import open_image
+from ..data.images import open_image, read_mask
+from ..data.layouts import check_masks
 from ..evaluation.features import conv_block
 from .comparison import Usefulness, compare_arms, verdict
 from .fitting import VIEWS, Mix, PixelCache, TrainingSet, check_curation, check_options, check_overlap

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/usefulness/05_split.ipynb #2f71dea7
 import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,14 +53,15 @@ def split_real(
     check_curation([s.path for s in split.test.samples], paths)
     trained = trained_images(run) if run else None
     pixels, _ = suiting_pixels(sets, trained and trained.fit, suiting_features(features, paths), progress)
-    look = _Look(split, pixels)
+    look = partial(_copies_of_test, split, pixels)
     split.notes += _check_run(split, run, trained, per_class, look)
-    copied = look.nearest(paths, [sets.classes[c] for c in sets.fake_labels.tolist()])
-    _refuse_copies(fake, copied, len(paths), per_class)
-    if copied.test:
-        split.test = _without(split.test, set(copied.test.values()))
+    copied, share = look(paths, [sets.classes[c] for c in sets.fake_labels.tolist()])
+    if clearly_copied(share):
+        _refuse_copies(fake, copied, len(paths), per_class)
+    if copied:
+        split.test = _without(split.test, set(copied.values()))
         _check_test(split, f"{fake}: every test image has a near copy among the generated ones")
-        pairs = ", ".join(f"{_short(s.path)} (of {_short(path)})" for path, s in copied.test.items())
+        pairs = ", ".join(f"{_short(s.path)} (of {_short(path)})" for path, s in copied.items())
         split.notes.append(f"Left out of the test, since generated images are near copies of them, perhaps by chance: {pairs}.")
     return split
 
@@ -96,39 +98,23 @@ def _short(path):
     return "/".join(Path(path).parts[-2:])
 
 # %% ../../nbs/usefulness/05_split.ipynb #854b5a30
-@dataclass
-class _Found:
-    "Which test images some images are near copies of."
-
-    test: dict  # path -> sample of the test
-    share: dict  # of `measure_memorized`
-
-
-class _Look:
-    "Looks for near copies of test images."
-
-    def __init__(self, split, pixels):
-        self.samples, self.pixels, self.classes = [*split.few.samples, *split.test.samples], pixels, split.few.classes
-        self.test_from, self.labels = len(split.few), torch.tensor([s.label for s in self.samples])
-
-    def nearest(self, paths, names) -> _Found:
-        "The images that are near copies of a test image."
-        labels = torch.tensor([self.classes.index(name) if name in self.classes else -1 for name in names])
-        copies = find_copies(self.pixels.rows, [s.path for s in self.samples], self.labels, paths, labels)
-        found = copies.copies() & (copies.index >= self.test_from)
-        share = measure_memorized(copies) | wilson_interval(int(found.sum()), len(found))
-        return _Found({paths[i]: self.samples[copies.index[i]] for i in found.nonzero().flatten().tolist()}, share)
+def _copies_of_test(split, pixels, paths, names):
+    "Which images are near copies of a test image: path -> its sample; and their share, as `measure_memorized` has it."
+    samples, number = [*split.few.samples, *split.test.samples], {name: i for i, name in enumerate(split.few.classes)}
+    real_labels, labels = torch.tensor([s.label for s in samples]), torch.tensor([number.get(name, -1) for name in names])
+    copies = find_copies(pixels.rows, [s.path for s in samples], real_labels, paths, labels)
+    found = copies.copies() & (copies.index >= len(split.few))
+    share = measure_memorized(copies) | wilson_interval(int(found.sum()), len(found))
+    return {paths[i]: samples[copies.index[i]] for i in found.nonzero().flatten().tolist()}, share
 
 
 def _refuse_copies(fake, copied, count, per_class):
-    if clearly_copied(copied.share):
-        path, sample = next(iter(copied.test.items()))
-        raise InputError(
-            f"{fake}: {len(copied.test)} of {count} generated images are near copies of test images "
-            f"(such as {_short(path)} of {sample.path}), so the generator has seen more than the first {per_class} of each class; "
-            "take --usefulness as many as it was trained on, "
-            "or photographs that it has not seen as --real"
-        )
+    path, sample = next(iter(copied.items()))
+    raise InputError(
+        f"{fake}: {len(copied)} of {count} generated images are near copies of test images "
+        f"(such as {_short(path)} of {sample.path}), so the generator has seen more than the first {per_class} of each class; "
+        "take --usefulness as many as it was trained on, or photographs that it has not seen as --real"
+    )
 
 # %% ../../nbs/usefulness/05_split.ipynb #7d22f022
 _LOOKED = "test images that generated ones copy were looked for."
@@ -143,9 +129,10 @@ def _check_run(split, run, trained, per_class, look):  # notes
     seen = [s for s in split.test.samples if file_sha256(s.path) in trained.digests]
     if seen:
         _refuse_run(split, run, per_class, seen, "images")
-    near = look.nearest(trained.paths, trained.labels) if trained.paths else None
-    if near is not None and clearly_copied(near.share):
-        _refuse_run(split, run, per_class, list(near.test.values()), "near copies")
+    if trained.paths:
+        near, share = look(trained.paths, trained.labels)
+        if clearly_copied(share):
+            _refuse_run(split, run, per_class, list(near.values()), "near copies")
     known = {file_sha256(s.path) for s in split.few.samples}
     others, where = len(trained.digests - known), f"neither in the test nor among the {len(known)} real ones"
     notes = [f"None of the test images is in the list of what {run} was trained on."]
