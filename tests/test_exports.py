@@ -8,6 +8,7 @@ Nor is ultralytics: its rules are those of `ultralytics.data.utils`: data.yaml w
 the last /images/ of its path is /labels/ and its suffix .txt; a line is a class and a polygon in shares of width and height.
 """
 
+import json
 import logging
 
 import numpy as np
@@ -121,6 +122,31 @@ def read_yolo(root, part):
         inside = [Outline(polygon).contains_points(centres).reshape(width, height).T for polygon in polygons]
         found[image.name] = names, np.any([np.zeros((height, width), bool), *inside], axis=0)
     return found
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("turned", [3, 6])
+def test_photographs_that_exif_turns_fit_their_masks(suffix, turned, tmp_path):
+    "The photograph lies on its side in the file, the mask was drawn upright: they fit in every layout, for who reads pixels alone."
+    upright, mask = (Image.new("L", (48, 32), level) for level in (200, 0))
+    for image, level in ((upright, 20), (mask, 255)):
+        image.paste(level, (4, 3, 20, 11))
+    turn_back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[turned]
+    exif, data = Image.Exif(), tmp_path / "data"
+    exif[0x0112] = turned
+    for place in ("image/dent", "mask/dent"):
+        (data / place).mkdir(parents=True)
+    upright.transpose(turn_back).save(data / f"image/dent/0.{suffix}", exif=exif, quality=95)
+    mask.save(data / "mask/dent/0_mask.png")
+    for layout in ("mvtec", "coco", "yolo", "folders"):
+        out = export_set(data, tmp_path / layout, layout)
+        with Image.open(
+            next(p for p in out.rglob(f"*.{suffix if layout in ('coco', 'folders') else 'png'}") if "mask" not in p.name)
+        ) as image:
+            assert image.size == (48, 32) and image.mode == "L" and not image.getexif().get(0x0112)
+            assert ((np.asarray(image) < 110) == (np.asarray(mask) > 0)).mean() > 0.97
+    (row,) = json.loads((tmp_path / "coco/annotations.json").read_text())["annotations"]
+    assert row["bbox"] == [4, 3, 16, 8]
 
 
 def test_yolo_s_rules(tmp_path):

@@ -219,6 +219,15 @@ def grey_levels(
     red, green, blue = image.split()
     return sum(map(bool, red.histogram())) if red.tobytes() == green.tobytes() == blue.tobytes() else 256
 
+# %% ../../nbs/data/01_images.ipynb #f3b7d76e
+def as_its_file(
+    image: Image.Image,  # made of the file's
+    path: Path | str,  # an image file
+) -> Image.Image:  # mode L where the file is grey, else as it is
+    "An image with one channel where its file has one."
+    with Image.open(path) as source:
+        return image.convert("L") if source.mode in ("1", "L", "LA") or source.mode.startswith(("I", "F")) else image
+
 # %% ../../nbs/data/01_images.ipynb #31f9975f
 FEW_LEVELS = 8  # at most as many has what looks like a mask
 

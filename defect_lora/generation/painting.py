@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from defect_lora.data.dataset import DefectSpectrumDataset, fit_image, fit_mask, margins
 from defect_lora.data.files import InputError, check_names, file_sha256
-from defect_lora.data.images import check_images, open_image, size_within, to_rgb
+from defect_lora.data.images import as_its_file, check_images, open_image, size_within, to_rgb
 from defect_lora.data.layouts import find_good_parts, is_good
 from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, defect_names, pair_place, with_rejected
 from defect_lora.generation.placement import Places, Unaligned, mask_window
@@ -401,12 +401,6 @@ class _PairPainter:
         while len(self.kept) > 1 and sum(map(_bytes_of, self.kept.values())) > self.KEPT:
             del self.kept[next(iter(self.kept))]
         return found
-
-# %% ../../nbs/generation/03_painting.ipynb #f3b7d76e
-def as_its_file(image, path):
-    "A painted photograph with one channel where its file has one."
-    with Image.open(path) as good:
-        return image.convert("L") if good.mode in ("1", "L", "LA") or good.mode.startswith(("I", "F")) else image
 
 # %% ../../nbs/generation/03_painting.ipynb #dad3902f
 def _bytes_of(kept):

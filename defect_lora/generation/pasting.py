@@ -19,9 +19,9 @@ from scipy.sparse.linalg import spsolve
 
 from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError
-from ..data.images import mask_to_image, open_image
+from ..data.images import as_its_file, mask_to_image, open_image
 from .image_set import ImageSet, defect_names
-from .painting import as_its_file, change_mask, iou, plan_pairs
+from .painting import change_mask, iou, plan_pairs
 from .placement import Places, Unaligned, dilate_mask, mask_window, warp_mask
 from .sampling import fill_set
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from contourpy import contour_generator  # matplotlib's
+from PIL import Image, ImageOps
 
 from defect_lora.data.files import InputError, check_names, replace_folder
-from defect_lora.data.images import IMAGE_SUFFIXES, mask_to_image, open_image, png_bytes, read_mask, read_provenance
+from defect_lora.data.images import IMAGE_SUFFIXES, as_its_file, mask_to_image, open_image, png_bytes, read_mask, read_provenance
 from defect_lora.data.layouts import find_category, find_good_parts, is_good
 from defect_lora.generation.image_set import coco_annotations, defect_names
 
@@ -69,6 +70,10 @@ def _copy(source, target):
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         raise InputError(f"{source}: another image of its class has the same name; rename one of them")
+    with Image.open(source) as image:
+        if image.getexif().get(0x0112, 1) != 1:  # turned by EXIF: masks are upright, and many readers do not turn
+            ImageOps.exif_transpose(image).save(target, image.format, quality=95)
+            return
     shutil.copyfile(source, target)
 
 # %% ../../nbs/sharing/00_exports.ipynb #1ebed574
@@ -95,7 +100,7 @@ def _copy_as_png(source, target):
     if source.suffix.lower() == ".png":
         return _copy(source, target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(png_bytes(open_image(source)))
+    target.write_bytes(png_bytes(as_its_file(open_image(source), source)))
 
 
 def _write_mask(mask, target):
