@@ -428,11 +428,13 @@ class Evaluate:
     usefulness: int | None = None  # also train an inspection model on so many real images of each class, with and without generated ones
     segmenter: bool = False  # with --usefulness, also train a segmenter, where all have masks: nine trainings, half an hour on two cores
     trainings: int = 3  # of each arm of --usefulness and --segmenter; 1 is a short look, which chance may have made
+    masks: str | None = None  # folder of the masks of the real images, where they lie elsewhere; those of --run if it learned from them
     curate: bool = False  # move images that are copies, unlike their class or of another one to FAKE_set_aside, with reasons, first
     run: str | None = None  # the run folder: copies of what it was trained on are found, --usefulness tests on none of it
 
     def __call__(self) -> list:  # lines to print
         "Write the report."
+        self.masks = _masks_of(self)
         self._check()
         _load_libraries()
         from defect_lora.evaluation.curation import curate_folder
@@ -450,32 +452,44 @@ class Evaluate:
 
         if self.usefulness is None:
             return None
-        return split_real(self.real, self.usefulness, self.fake, self.run, self.category, self.features, progress=True)
+        how = dict(progress=True, masks_in=self.masks)
+        return split_real(self.real, self.usefulness, self.fake, self.run, self.category, self.features, **how)
 
     def _check(self):
-        _input_folders(real=self.real, fake=self.fake, run=self.run)
-        _outside(self.out, real=self.real, fake=self.fake)
+        _input_folders(real=self.real, fake=self.fake, run=self.run, masks=self.masks)
+        _outside(self.out, real=self.real, fake=self.fake, masks=self.masks)
         if self.run and Path(self.run).resolve() == Path(self.out).resolve():
             raise InputError(f"--out and --run are the same folder, {self.run}; the report needs one of its own")
         _at_least(1, usefulness=self.usefulness)
         _at_least(1, trainings=self.trainings)
         _require(not self.segmenter or self.usefulness is not None, "--segmenter", "given", "given together with --usefulness N")
         _output_folder(self.out)
-        _check_layout(self.real, self.category)
+        _check_layout(self.real, self.category, self.masks)
         if self.segmenter:
-            _check_segmenter(self.real, self.fake, self.category)
+            _check_segmenter(self)
 
 # %% ../nbs/cli.ipynb #b29b1de3
-def _check_segmenter(*folders):
+def _masks_of(args):
+    "The folder of masks: the given one, else the run's, where it learned from the same photographs."
+    if args.masks is None and args.run:
+        with suppress(InputError):
+            trained = TrainConfig.load(Path(args.run) / "config.json")
+            data = find_data(trained, args.run)
+            masks = find_masks(trained, data)
+            return masks if masks and Path(masks).is_dir() and data.resolve() == Path(args.real).resolve() else None
+    return args.masks
+
+
+def _check_segmenter(args):
     "All defects have masks."
     from defect_lora.data.layouts import check_masks, find_category
 
-    *folders, category = folders
-    for folder in folders:
-        found = find_category(folder, category, check_files=False)
-        check_masks(found.samples, found.classes)
+    for folder, masks in ((args.real, args.masks), (args.fake, None)):
+        found = find_category(folder, args.category, check_files=False, masks_in=masks)
         if not any(sample.mask for sample in found.samples):
-            raise InputError(f"{folder}: no masks; --segmenter needs images with masks (layouts DS-MVTec, MVTec AD, VisA)")
+            where = "layouts DS-MVTec, MVTec AD, VisA; those of --real also as --masks"
+            raise InputError(f"{folder}: no masks; --segmenter needs images with masks ({where})")
+        check_masks(found.samples, found.classes)
 
 
 def _trained_with(run):
@@ -506,7 +520,7 @@ def _not_trained_on(args):
     from defect_lora.training.run_folder import trained_images
 
     digests = trained_images(args.run).digests if args.run else set()
-    real = open_to_judge_by(args.real, args.category)
+    real = open_to_judge_by(args.real, args.category, args.masks)
     others = [sample for sample in real.samples if not digests or file_sha256(sample.path) not in digests]
     seen = len(real) - len(others)
     if not seen:

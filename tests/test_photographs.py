@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cli import Pairs, _check_real_masks, _not_trained_on, _real_images, main
+from defect_lora.cli import Evaluate, Pairs, _check_real_masks, _check_segmenter, _masks_of, _not_trained_on, _real_images, main
 from defect_lora.data.cables import render_bundle, render_cable, sample_bundle
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
+from defect_lora.data.images import save_image
 from defect_lora.data.layouts import find_category, find_good_parts, labelled_images
 from defect_lora.data.overview import alike_lines, overview
 from defect_lora.evaluation.evaluator import Evaluator, read_sets
@@ -164,6 +165,30 @@ def test_pairs_take_masks_from_elsewhere(tmp_path):
         note_data_places(TrainConfig(data=data, masks=noted), run).save(run / "config.json")
         _check_real_masks(run, pairs)
         assert [s.mask and s.mask.parent.parent.name for s in _real_images(run, pairs, ["dent", "good"]).samples] == ["labels", None]
+
+
+def test_pairs_are_judged_by_masks_from_elsewhere(tmp_path, capsys):
+    "Those given, else those that the run was given with the same photographs."
+    for i in range(6):
+        photograph(tmp_path / "data/dent" / f"{i}.png", "bent_wire", i, 64)
+        save_mask(tmp_path / "labels/dent" / f"{i}.png", number=i, size=64)
+        image, _ = render_cable("bent_wire", 50 + i, 64)
+        save_image(image, tmp_path / "pairs/image/dent" / f"{i}.png", painted=True)
+        save_mask(tmp_path / "pairs/mask/dent" / f"{i}_mask.png", number=50 + i, size=64)
+    folders = {f"--{key}": str(tmp_path / place) for key, place in dict(real="data", fake="pairs", out="report").items()}
+    judge = ["evaluate", *sum(folders.items(), ()), "--features", "tiny"]
+    assert main([*judge, "--masks", str(tmp_path / "labels")]) == 0
+    assert json.loads((tmp_path / "report/report.json").read_text())["painted"]["dent"]["n_fake"] == 6
+    assert main([*judge, "--masks", str(tmp_path / "nowhere")]) == 2 and "--masks is a folder" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    note_data_places(TrainConfig(data=folders["--real"], masks=str(tmp_path / "labels")), tmp_path / "run").save(
+        tmp_path / "run/config.json"
+    )
+    for real, masks in (("data", str(tmp_path / "labels")), ("pairs", None)):
+        assert _masks_of(Evaluate(str(tmp_path / real), "fake", "out", run=str(tmp_path / "run"))) == masks
+    _check_segmenter(Evaluate(folders["--real"], folders["--fake"], "out", masks=str(tmp_path / "labels")))
+    with pytest.raises(InputError, match="those of --real also as --masks"):
+        _check_segmenter(Evaluate(folders["--real"], folders["--fake"], "out"))
 
 
 def test_a_class_whose_photographs_are_alike_is_named(tmp_path):

@@ -527,11 +527,12 @@ def judged_by_training(
 def open_to_judge_by(
     source,  # a folder in any of the known layouts; a data set is taken as it is
     category: str | None = None,  # such as cable; None takes the only one
+    masks_in: Path | str | None = None,  # a folder of masks, where they lie elsewhere
 ) -> DefectSpectrumDataset:
     "The real images that generated ones are judged by. Raises InputError."
     if hasattr(source, "samples"):
         return source
-    dataset = DefectSpectrumDataset(source, category=category, choose="earlier")  # all but what a layout trains on
+    dataset = DefectSpectrumDataset(source, category=category, masks_in=masks_in, choose="earlier")  # all but what a layout trains on
     if names := judged_by_training(dataset):
         log.warning("%s: nothing of %s is for testing, so it is judged by images for training", source, ", ".join(names))
     return dataset

@@ -80,7 +80,7 @@ def crop_pairs(
     without = sorted({name for *_, name in painted} - {name for *_, name in found})
     if without:
         said = "These are painted photographs, mostly photograph, and whole images say little of what was painted"
-        return None, [f"{said}: give real images with masks, also of {', '.join(without)}."]
+        return None, [f"{said}: give real images with masks, or the folder of their masks, also of {', '.join(without)}."]
     keep, shares = tempfile.TemporaryDirectory(), _shares(found)
     places = {name: Path(keep.name) / name for name in ("real", "fake", "trained_on")}
     measures = {name: _write_crops(some, places[name], shares) for name, some in (("real", found), ("fake", painted))}

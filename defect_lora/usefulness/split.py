@@ -40,9 +40,10 @@ def split_real(
     category: str | None = None,  # which product, where the folders hold several
     features: str | Features = "auto",  # that near copies are told by
     progress: bool = False,  # show progress bars
+    masks_in: Path | None = None,  # a folder of the masks of the real images, where they lie elsewhere
 ) -> Split:
     "Split real images into the few and the test. Raises InputError where nothing is left to test on, or something has seen it."
-    few = _trained_first(DefectSpectrumDataset(real, category=category, per_class=per_class), run, per_class)
+    few = _trained_first(DefectSpectrumDataset(real, category=category, per_class=per_class, masks_in=masks_in), run, per_class)
     split = Split(few, _without(few.holdout(), _same_content(few, few.holdout())))
     _check_test(split, f"--usefulness {per_class}: {real} has no more real images of any class")
     same = len(few.rest) - len(split.test)
