@@ -68,7 +68,7 @@ class Glance:
         return cls(image.size, exposure, shape / length if length > 32 else 0 * shape, grey_levels(image), grey)
 
 # %% ../../nbs/data/03_dataset.ipynb #3f902aa8
-_NEAR, _SAME = 0.4, 0.02  # of the median distance in the class; as a distance, which is that of copies
+_NEAR, _NEARER, _SAME = 0.7, 0.4, 0.02  # of the median distance in the class; as a distance, which is that of copies
 
 
 def _distances(shapes, others):
@@ -93,7 +93,7 @@ def _near_distance(shapes):
 
 # %% ../../nbs/data/03_dataset.ipynb #04573f9d
 _PATCH, _REACH, _FAR = 16, 3, 8  # pixels: a patch's side, how far off it may lie, how far off the whole may
-_AGREE, _WORST = 0.4, 0.05  # correlation of the worst patches, and the share that is no worse
+_AGREE, _SURELY, _WORST = 0.4, 0.45, 0.05  # correlation of the worst patches, also of two less near, and the share that is no worse
 
 
 def _detail(
@@ -156,7 +156,8 @@ def twin_groups(
         pairs += [(distances[j], int(j), i) for j in distances.argsort(kind="stable")[:_NEIGHBOURS] if distances[j] < limit]
     for distance, *pair in sorted(pairs):
         first, second = groups[pair]
-        if first != second and (distance < _SAME or _agreement(*(_detail_of(looks, i, details) for i in pair)) > _AGREE):
+        least = -2 if distance < _SAME else _AGREE if distance < limit * _NEARER / _NEAR else _SURELY
+        if first != second and _agreement(*(_detail_of(looks, i, details) for i in pair)) > least:
             groups[groups == max(first, second)] = min(first, second)
     return groups
 

@@ -110,13 +110,14 @@ _CHECKS = (_differences, _twins, alike_lines, _names_alike, _strange_images, _mi
 # %% ../../nbs/data/05_overview.ipynb #a2301254
 def _table(dataset, kept):
     "A row for each class."
-    rows = [("class", "photographs", "learned from", "held out", "masks")]
+    rows = [("class", "photographs", "parts", "learned from", "held out", "masks")]
     for name, picked, rest in _of_classes(dataset):
         masks = sum(sample.mask is not None for sample in picked + rest)
         held = sum(id(sample) in kept for sample in rest)
-        rows.append((name, len(picked) + len(rest), len(picked), held, masks or "-"))
+        parts = len(set(dataset.parts(picked + rest).tolist()))
+        rows.append((name, len(picked) + len(rest), parts, len(picked), held, masks or "-"))
     width = max(len(row[0]) for row in rows)
-    return ["  ".join([f"{row[0]:{width}}", *(f"{row[i]:>{len(rows[0][i])}}" for i in range(1, 5))]) for row in rows]
+    return ["  ".join([f"{row[0]:{width}}", *(f"{row[i]:>{len(rows[0][i])}}" for i in range(1, 6))]) for row in rows]
 
 
 def _good_line(dataset):
