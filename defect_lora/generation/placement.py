@@ -11,6 +11,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -132,12 +133,14 @@ def _rotation(turn):
 class _Example:
     "A real defect: its mask, and where it lies on its part."
 
+    INSIDE: ClassVar = 0.98  # of a mask on the part: it does not reach over the edge
     mask: np.ndarray  # (height, width) bool
     frame: _Frame
     center: tuple  # x, y of the mask, in the part's measure
     on_part: float  # share of the mask that lies on the part
     depth: float  # mean distance of the mask from the part's edge, in the part's measure
     path: Path | None = field(default=None, repr=False, compare=False)  # of its photograph
+    over: bool = field(default=True, repr=False)  # it reaches over the part's edge, as a notch does
 
     @classmethod
     def of(
@@ -146,12 +149,14 @@ class _Example:
         part: np.ndarray,  # (height, width) bool, perhaps reduced
         lies: tuple = (0.0, False),  # turn, mirrored
         path: Path | None = None,  # of its photograph
+        intact: np.ndarray | None = None,  # (height, width) bool: the part as it is seen where the mask does not count as part
     ) -> "_Example":
         "A mask, seen on its part."
         frame = _Frame.of(part, mask.shape[::-1], lies)
         rows, columns = np.nonzero(mask)
         center = np.linalg.solve(frame.matrix, np.array([columns.mean() + 0.5, rows.mean() + 0.5]) - frame.origin)
-        return cls(mask, frame, tuple(center.tolist()), *_position_on_part(mask, part), path)
+        over = intact is None or _position_on_part(mask, intact)[0] < cls.INSIDE
+        return cls(mask, frame, tuple(center.tolist()), *_position_on_part(mask, part), path, over)
 
 
 def _position_on_part(mask, part):
@@ -352,7 +357,8 @@ class Places:
             raise Unaligned("the outline of this part agrees with that of no other, however it is turned; give photographs of one product")
         example, affine = self.of(class_name).sample(part, image.size, rng, lies)
         mask = dilate_mask(warp_mask(example, affine, image.size))
-        return _keep_on_part(mask, part, image.size) if example.on_part > 0.9 and mask.any() else mask
+        over = any(one.over for one in self.of(class_name).examples)
+        return _keep_on_part(mask, part, image.size, over) if example.on_part > 0.9 and mask.any() else mask
 
     def on_part(
         self,
@@ -372,13 +378,13 @@ class Places:
         return digest.hexdigest()
 
 # %% ../../nbs/generation/02_placement.ipynb #0689933b
-def _keep_on_part(mask, part, size):
-    "A mask without what lies off the part and the margin around that; all of it where nothing else is left."
+def _keep_on_part(mask, part, size, over=True):
+    "A mask without what lies off the part, or, of what may reach over the edge, the margin around that; all where nothing is left."
     around = mask_window(mask, _MARGIN * max(size) + 1)  # what lies further away is no part of the margin
     rows, columns = around
     whole = mask_to_image(part).resize(size, Image.BILINEAR).crop((columns.start, rows.start, columns.stop, rows.stop))
     near = np.asarray(whole) > 127
-    edge = ndimage.distance_transform_edt(~near) <= _MARGIN * max(size) if near.any() else near
+    edge = ndimage.distance_transform_edt(~near) <= _MARGIN * max(size) if over and near.any() else near
     kept = np.zeros_like(mask)
     kept[around] = mask[around] & edge
     return kept if kept.any() else mask
@@ -394,7 +400,7 @@ def _read_examples(real, finder, align, class_name):
             part = finder(image, mask)
             lies = align(image, part) if mask.any() else None
             others += bool(mask.any()) and lies is None
-            found += [_Example.of(mask, part, lies, sample.path)] if lies else []
+            found += [_Example.of(mask, part, lies, sample.path, finder(image))] if lies else []
     if others:
         log.warning("%s: %d real defects are left out, whose part's outline agrees with that of no good part", class_name, others)
     if others and not found:
