@@ -333,6 +333,8 @@ def _check_model(run):
     "What is on this disk is a model, or a run that holds one."
     weights = "pytorch_lora_weights.safetensors"
     if Path(run).exists() and not any((place / weights).is_file() for place in (Path(run), Path(run, "model"))):
+        if Path(run, "checkpoints").is_dir():
+            raise InputError(f"{run}: its training has not ended; wait for it, or give the same train command again, which goes on")
         raise InputError(f"{run}: no trained model there (neither it nor its model/ holds {weights} and config.json)")
 
 

@@ -20,9 +20,10 @@ MISTAKES = {
     "train --data plain --out out --base nowhere": "unknown base 'nowhere'",
     "train --data plain --out out --base tiny --rank much": "'much' is not a whole number",
     "generate --run empty --out out": "no trained model there",
+    "generate --run begun --out out": "its training has not ended",
     "generate --run user/name --out out --pairs --real plain": "no masks beside the photographs",
     "generate --run user/name --out out --pairs --real plain --good nowhere": "--good is a folder",
-    "evaluate --real plain --fake plain --out out --usefulness 2 --segmenter": "1 defect images have none",
+    "evaluate --real plain --fake plain --out out --usefulness 2 --segmenter": "no masks; --segmenter needs images with masks",
 }
 
 
@@ -31,6 +32,7 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path):
         (tmp_path / "plain" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "plain" / name / "0.png")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "begun/checkpoints").mkdir(parents=True)
     place = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT], input="\n".join(MISTAKES), cwd=tmp_path, env=place, capture_output=True, text=True, timeout=120
