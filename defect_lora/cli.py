@@ -256,7 +256,7 @@ class Generate:
         names = _names(self.classes)
         _load_libraries()
         from defect_lora.model.pipeline import DefectPipeline
-        from defect_lora.training.memory import processes
+        from defect_lora.training.device import processes
 
         state = processes()
         pipe = DefectPipeline.from_pretrained(self.run, self.base, device=_device(state))

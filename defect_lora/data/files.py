@@ -26,6 +26,13 @@ class InputError(ValueError):
 class RunError(RuntimeError):
     "A run that cannot go on: its message is one line that says why, what is still there, and what to do."
 
+# %% ../../nbs/data/00_files.ipynb #25236eb7
+def in_words(seconds: float) -> str:
+    "A length of time as a person says it."
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
 # %% ../../nbs/data/00_files.ipynb #245e79fa
 def check_names(
     names: Iterable,  # of classes, or of a product

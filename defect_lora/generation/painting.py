@@ -28,7 +28,7 @@ from defect_lora.generation.placement import Places, Unaligned, mask_window
 from defect_lora.generation.sampling import fill_set
 from defect_lora.model.base import encode_latents
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, class_ids, image_seed, in_batches, make_generators
-from defect_lora.training.memory import processes
+from defect_lora.training.device import processes
 from defect_lora.training.latents import derive_seed
 
 log = logging.getLogger(__name__)

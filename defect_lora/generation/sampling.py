@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from defect_lora.data.files import InputError, check_names, sweep_temporaries
 from defect_lora.generation.image_set import ImageSet, image_place, with_rejected
 from defect_lora.model.pipeline import WHOLE, DefectPipeline, check_inputs, class_ids, image_seed
-from defect_lora.training.memory import processes, sum_over_processes
+from defect_lora.training.device import processes, sum_over_processes
 
 log = logging.getLogger(__name__)
 

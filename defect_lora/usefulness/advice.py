@@ -26,7 +26,7 @@ from defect_lora.data.images import image_grid, mask_to_image, open_image, png_b
 from defect_lora.evaluation.distances import MIN_IMAGES
 from defect_lora.evaluation.report import Section, html_page, percent
 from defect_lora.training.config import stand_in_lines
-from defect_lora.training.memory import in_words
+from defect_lora.data.files import in_words
 from defect_lora.usefulness.choosing import chosen_gain, learning_curve, plot_curve
 from defect_lora.usefulness.comparison import paired_difference, resample_counts, signed, value_and_resamples, value_in_words
 from defect_lora.usefulness.loop import KINDS, SHARES, STEPS, AdviceConfig, Arm, Loop, Photographs, arms_for, forecast

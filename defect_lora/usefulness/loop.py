@@ -27,7 +27,7 @@ from defect_lora.generation.pasting import paste_defects
 from defect_lora.generation.sampling import generate_images
 from defect_lora.model.pipeline import DefectPipeline
 from defect_lora.training.config import TrainConfig, stand_in_lines
-from defect_lora.training.memory import in_words
+from defect_lora.data.files import in_words
 from defect_lora.training.run_folder import list_images
 from defect_lora.training.trainer import Trainer
 from defect_lora.usefulness.classification import FeatureClassifier, small_classifier

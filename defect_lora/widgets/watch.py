@@ -18,8 +18,10 @@ from IPython import get_ipython
 from ..data.images import open_image
 from ..training.checkpoints import is_training
 from ..training.config import TrainConfig
-from ..training.memory import in_words
-from ..training.metrics import MetricsReader, best_of, best_words, draw_curves, losses, progress_of, score_of
+from ..data.files import in_words
+from ..training.metrics import MetricsReader, losses, progress_of
+from ..training.stopping import best_of, best_words, score_of
+from ..training.curves import draw_curves
 from .panel import Panel, encode_image, picture
 
 # %% ../../nbs/widgets/03_watch.ipynb #231bea3d
