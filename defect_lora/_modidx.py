@@ -188,6 +188,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'defect_lora.data.dataset.Glance': ('data/dataset.html#glance', 'defect_lora/data/dataset.py'),
                                           'defect_lora.data.dataset.Glance.of': ( 'data/dataset.html#glance.of',
                                                                                   'defect_lora/data/dataset.py'),
+                                          'defect_lora.data.dataset.Glance.strange': ( 'data/dataset.html#glance.strange',
+                                                                                       'defect_lora/data/dataset.py'),
                                           'defect_lora.data.dataset._Choice': ('data/dataset.html#_choice', 'defect_lora/data/dataset.py'),
                                           'defect_lora.data.dataset._Choice.split': ( 'data/dataset.html#_choice.split',
                                                                                       'defect_lora/data/dataset.py'),

@@ -356,6 +356,17 @@ def test_the_few_are_varied_and_no_twin_is_on_both_sides(exposures):
         assert len(picked) == 8 and held_out and not picked & held_out
 
 
+def test_what_is_tiny_or_like_a_mask_is_chosen_last(tmp_path):
+    "It is the most unlike the others, and variety would take it first."
+    for i in range(6):
+        photograph(tmp_path / "dent" / f"{i}.png", "bent_wire", i, 64)
+    Image.new("RGB", (1, 1), "white").save(tmp_path / "dent" / "0_tiny.png")
+    Image.fromarray(np.uint8(255) * (np.arange(64) % 9 < 4) * np.ones((64, 1), np.uint8)).save(tmp_path / "dent" / "0_levels.png")
+    few, most = (DefectSpectrumDataset(tmp_path, per_class=n, choose="variety") for n in (4, 7))
+    assert not any("_" in sample.path.stem for sample in few.samples) and len(few) == 4
+    assert sum("_" in sample.path.stem for sample in most.samples) == 1
+
+
 class Fixture:
     "Chance whose spread is small: parts lie nearly as the others do."
 

@@ -42,6 +42,7 @@ def _pick(
 
 # %% ../../nbs/data/03_dataset.ipynb #caa7cfb7
 _SIDE = 96  # pixels of the small copy in which parts are told apart
+SMALL = 32  # pixels of a side; less is odd
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Glance:
     shape: np.ndarray  # (1024,) grey levels of 32 x 32 cells, without their mean, of length 1; of length 0 where all is one level
     levels: int  # of grey, as in `grey_levels`
     grey: np.ndarray  # (96, 96) of 8 bits
+
+    @property
+    def strange(self) -> bool:
+        "Hardly a photograph: tiny, or of few levels as a mask is."
+        return min(self.size) < SMALL or self.levels <= FEW_LEVELS
 
     @classmethod
     def of(
@@ -240,9 +246,10 @@ def _listed(samples, rows):
 
 
 def _vary(samples, number, seed, looks, parts):
-    "So many images that are unlike each other; near-twins only where there are no others."
-    kept = sorted(set(parts.tolist()))
-    kept += [i for i in range(len(samples)) if i not in kept][: max(number - len(kept), 0)]
+    "So many images that are unlike each other; near-twins, and what is tiny or looks like a mask, only where there are no others."
+    kept = [i for i in sorted(set(parts.tolist())) if not looks[i].strange]
+    others = sorted((i for i in range(len(samples)) if i not in kept), key=lambda i: looks[i].strange)
+    kept += others[: max(number - len(kept), 0)]
     shapes, exposures = (np.array([getattr(looks[i], key) for i in kept]) for key in ("shape", "exposure"))
     exposures = (exposures - exposures.mean(0)) / np.maximum(exposures.std(0), 1)
     picked = spread(np.hstack([shapes, exposures / 2]), number, seed)

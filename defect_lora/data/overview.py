@@ -8,12 +8,12 @@ __all__ = ['overview']
 # %% ../../nbs/data/05_overview.ipynb #859d4935
 import numpy as np
 
-from defect_lora.data.dataset import DefectSpectrumDataset, usual_distance
+from defect_lora.data.dataset import SMALL, DefectSpectrumDataset, usual_distance
 from defect_lora.data.images import FEW_LEVELS
 from defect_lora.data.layouts import is_good
 
 # %% ../../nbs/data/05_overview.ipynb #1c1f7ae9
-_LEVELS, _TIMES, _SMALL = 12, 1.3, 32  # of 255; of a side; pixels
+_LEVELS, _TIMES = 12, 1.3  # of 255; of a side
 _ALIKE = 0.6  # of what the images of the other classes differ by
 
 
@@ -58,11 +58,11 @@ def _names_alike(dataset):
 def _strange_images(dataset):
     "Images that are tiny, or look like masks."
     looks = [(sample, dataset.glance(sample)) for sample in dataset.samples + dataset.rest]
-    tiny = [(sample, look) for sample, look in looks if min(look.size) < _SMALL]
+    tiny = [(sample, look) for sample, look in looks if min(look.size) < SMALL]
     masks = [sample for sample, look in looks if 1 < look.levels <= FEW_LEVELS]
     if tiny:
         sample, look = tiny[0]
-        yield f"{len(tiny)} images are smaller than {_SMALL} pixels, such as {sample.path} ({look.size[0]} x {look.size[1]})"
+        yield f"{len(tiny)} images are smaller than {SMALL} pixels, such as {sample.path} ({look.size[0]} x {look.size[1]})"
     if masks:
         yield f"{len(masks)} images look like masks (grey, at most {FEW_LEVELS} levels), such as {masks[0].path}: give masks as --masks DIR"
 
