@@ -16,6 +16,7 @@ from defect_lora.data.images import save_image
 from defect_lora.data.layouts import find_category, find_good_parts, labelled_images
 from defect_lora.data.overview import alike_lines, overview
 from defect_lora.evaluation.evaluator import Evaluator, read_sets
+from defect_lora.generation.placement import Places
 from defect_lora.sharing.exports import export_set
 from defect_lora.training.config import TrainConfig, note_data_places
 from defect_lora.training.run_folder import as_begun, list_images, open_photographs
@@ -189,6 +190,28 @@ def test_pairs_are_judged_by_masks_from_elsewhere(tmp_path, capsys):
     _check_segmenter(Evaluate(folders["--real"], folders["--fake"], "out", masks=str(tmp_path / "labels")))
     with pytest.raises(InputError, match="those of --real also as --masks"):
         _check_segmenter(Evaluate(folders["--real"], folders["--fake"], "out"))
+
+
+def test_places_of_tall_parts_are_found_on_wide_ones(tmp_path):
+    "Tiles of all shapes fill their photographs: what lies near the end of a tall one lies outside of a wide one."
+    rng = np.random.default_rng(0)
+
+    def tile(path, width, height):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.normal(90, 12, (height, width)).clip(0, 255).astype(np.uint8)).save(path)
+        return path
+
+    for i in range(3):
+        tile(tmp_path / "data/hole" / f"{i}.png", 60, 240)
+        mask = Image.new("L", (60, 240))
+        mask.paste(255, (20, 215 + i, 32, 230 + i))
+        (tmp_path / "data/masks/hole").mkdir(parents=True, exist_ok=True)
+        mask.save(tmp_path / "data/masks/hole" / f"{i}.png")
+    good = [tile(tmp_path / "good" / f"{i}.png", 240, 60) for i in range(3)]
+    places = Places(good, DefectSpectrumDataset(tmp_path / "data", size=64))
+    for seed in range(4):
+        mask = places("hole", Image.open(good[0]).convert("RGB"), np.random.default_rng(seed))
+        assert 60 < mask.sum() < 900  # the real ones have 180 pixels
 
 
 def test_a_class_whose_photographs_are_alike_is_named(tmp_path):

@@ -278,10 +278,19 @@ class _Placement:
         example, frame = self.examples[rng.integers(len(self.examples))], _Frame.of(part, size, lies)
         for _ in range(self.TRIES):
             affine = self._random_affine(example, frame, rng)
-            on_part, depth = _position_on_part(warp_mask(example, affine, size), part)
-            if on_part >= example.on_part - 0.02 and self.depths[0] <= depth <= self.depths[1]:
+            on_part, depth = _position_on_part(mask := warp_mask(example, affine, size), part)
+            if mask.any() and on_part >= example.on_part - 0.02 and self.depths[0] <= depth <= self.depths[1]:
                 return example, affine
-        return example, _affine_to(example, frame)
+        return example, self._own_place(example, frame, part, size)
+
+    def _own_place(self, example, frame, part, size):
+        "The real mask's own place; where that is not on a part of another shape, the first that is on the way to its middle."
+        ways = [_affine_to(example, frame, tuple(share * x for x in example.center)) for share in np.linspace(1, 0, 11).tolist()]
+        for affine in ways:
+            mask = warp_mask(example, affine, size)
+            if mask.any() and _position_on_part(mask, part)[0] >= example.on_part - 0.02:
+                return affine
+        return ways[0]
 
     def _random_affine(self, example, frame, rng):
         x, y = example.center
@@ -356,7 +365,7 @@ class Places:
         if lies is None:
             raise Unaligned("the outline of this part agrees with that of no other, however it is turned; give photographs of one product")
         example, affine = self.of(class_name).sample(part, image.size, rng, lies)
-        mask = dilate_mask(warp_mask(example, affine, image.size))
+        mask = dilate_mask(_at_least_a_pixel(warp_mask(example, affine, image.size), example, affine))
         over = any(one.over for one in self.of(class_name).examples)
         return _keep_on_part(mask, part, image.size, over) if example.on_part > 0.9 and mask.any() else mask
 
@@ -388,6 +397,16 @@ def _keep_on_part(mask, part, size, over=True):
     kept = np.zeros_like(mask)
     kept[around] = mask[around] & edge
     return kept if kept.any() else mask
+
+
+def _at_least_a_pixel(mask, example, affine):
+    "A mask that is too small for the photograph, or beside it, as the pixel that is nearest to its middle."
+    if not mask.any():
+        middle = example.frame.origin + example.frame.matrix @ np.array(example.center)
+        back = np.array(affine).reshape(2, 3)
+        x, y = np.linalg.solve(back[:, :2], middle - back[:, 2])
+        mask[int(np.clip(y, 0, len(mask) - 1)), int(np.clip(x, 0, mask.shape[1] - 1))] = True
+    return mask
 
 
 def _read_examples(real, finder, align, class_name):
