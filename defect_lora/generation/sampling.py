@@ -72,7 +72,7 @@ def fill_set(
         try:
             for part in filter(None, missing):
                 images.write(_make_rows(images, part, make, bar), images.rows[part[0]].get("shard"))
-        except KeyboardInterrupt:  # what is there is a set; the others may still be at work
+        except (KeyboardInterrupt, Exception):  # what is there is a set; the others may still be at work
             if state.is_main_process:
                 images.finish()
             raise
