@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from defect_lora.cli import main
-from defect_lora.data.cables import CLASSES, render_cable
+from defect_lora.data.cables import CLASSES, render_bundle, render_cable, sample_bundle
 from defect_lora.data.dataset import fit_image
 from defect_lora.evaluation.evaluator import Evaluator
 from defect_lora.training.config import TrainConfig
@@ -149,6 +149,19 @@ def test_one_class_far_from_its_real_images(tmp_path, real):
     assert (
         "far from real ones" in report["verdict"] and "surely bent_wire." in report["verdict"] and grade(report) in ("Not usable", "Weak")
     )
+
+
+def test_more_is_missing_than_any_photograph_lacks(tmp_path, real):
+    "Nothing counts cores: but all three missing, where every photograph lacks one, is unlike the class, and it is named."
+
+    def made(name, i):
+        if name != "missing_cable":
+            return cable(name, 100 + i)
+        rng = np.random.default_rng(i)
+        return render_bundle(sample_bundle(rng), rng, 96, {core: {"missing_core"} for core in range(3)})[0]
+
+    report = evaluate(real, save(tmp_path / "three", made))
+    assert "Far from real ones: missing_cable" in report["verdict"] and grade(report) == "Weak"
 
 
 def test_grave_faults_of_few_images_of_each_class(tmp_path, real):
