@@ -40,9 +40,11 @@ def _pick(
     ordered = samples if seed is None else sorted(samples, key=rank)
     return ordered[:number], ordered[len(ordered) if number is None else number :]
 
+# %% ../../nbs/data/03_dataset.ipynb #5ma11b0d
+SMALL = 32  # pixels of a side; less is odd
+
 # %% ../../nbs/data/03_dataset.ipynb #caa7cfb7
 _SIDE = 96  # pixels of the small copy in which parts are told apart
-SMALL = 32  # pixels of a side; less is odd
 
 
 @dataclass(frozen=True)
