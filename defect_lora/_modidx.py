@@ -478,6 +478,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'defect_lora/evaluation/distances.py'),
                                                   'defect_lora.evaluation.distances._kernel': ( 'evaluation/distances.html#_kernel',
                                                                                                 'defect_lora/evaluation/distances.py'),
+                                                  'defect_lora.evaluation.distances._kid': ( 'evaluation/distances.html#_kid',
+                                                                                             'defect_lora/evaluation/distances.py'),
                                                   'defect_lora.evaluation.distances._many_fid': ( 'evaluation/distances.html#_many_fid',
                                                                                                   'defect_lora/evaluation/distances.py'),
                                                   'defect_lora.evaluation.distances._many_kid': ( 'evaluation/distances.html#_many_kid',

@@ -57,21 +57,66 @@ def kernel_distance(
     labels_a, labels_b = (torch.zeros(len(x), dtype=torch.long) if ids is None else ids for x, ids in ((a, labels_a), (b, labels_b)))
     generator, rounds = torch.Generator().manual_seed(seed), math.ceil(max(len(a), len(b)) / subset)
     parts = [(_subset(len(a), subset, generator), _subset(len(b), subset, generator)) for _ in range(rounds)]
-    return sum(float(_mmd(*_pooled(a[i], b[j], labels_a[i], labels_b[j]))[0]) for i, j in parts) / rounds
+    return sum(_kid(a[i], b[j], labels_a[i], labels_b[j]) for i, j in parts) / rounds
 
 
+def _kid(a, b, labels_a, labels_b):
+    size = int(max(labels_a.max(), labels_b.max())) + 1
+    members = [torch.nn.functional.one_hot(ids, size).double()[None] for ids in (labels_a, labels_b)]
+    return float(_many_kid(*(_kernel(x, y)[None] for x, y in ((a, a), (a, b), (b, b))), *members)[0])
+
+
+def _kernel(x, y):
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+# %% ../../nbs/evaluation/01_distances.ipynb #8f5dc143
+def _many_kid(aa, ab, bb, of_a, of_b):  # kernels; (R, n, C) and (R, m, C) members of classes -> (R,)
+    "KID of R pairs of sets: a class weighs the same on both sides, and no image is paired with itself."
+    counts = of_a.sum(1), of_b.sum(1)  # (R, C)
+    share = torch.minimum(counts[0] / of_a.shape[1], counts[1] / of_b.shape[1])
+    share = share / share.sum(1, keepdim=True).clamp_min(1e-12)
+    each = [share / count.clamp_min(1) for count in counts]  # what an image of a class weighs
+    sums = [x.transpose(1, 2) @ kernel @ y for x, kernel, y in ((of_a, aa, of_a), (of_a, ab, of_b), (of_b, bb, of_b))]  # (R, C, C)
+    whole = [((w[:, None] @ some)[:, 0] * v).sum(1) for w, some, v in zip((each[0], each[0], each[1]), sums, (each[0], each[1], each[1]))]
+    within = [w * some.diagonal(dim1=1, dim2=2) * v for w, some, v in zip((each[0], each[0], each[1]), sums, (each[0], each[1], each[1]))]
+    itself = [w**2 * (kernel.diagonal(dim1=1, dim2=2)[:, None] @ of)[:, 0] for w, kernel, of in zip(each, (aa, bb), (of_a, of_b))]
+    paired = [(some - own) * n / (n - 1).clamp_min(1) - some for some, own, n in zip((within[0], within[2]), itself, counts)]
+    alone = torch.minimum(*counts) < 2
+    return whole[0] + whole[2] - 2 * whole[1] + torch.where(alone, 2 * within[1] - within[0] - within[2], sum(paired)).sum(1)
+
+# %% ../../nbs/evaluation/01_distances.ipynb #e464e26d
+def unpaired_kernel_distance(
+    real: torch.Tensor,  # (n, d) features
+    fake: torch.Tensor,  # (m, d)
+    labels: torch.Tensor,  # (n,) class ids
+    fake_labels: torch.Tensor,  # (m,)
+    nearest: torch.Tensor,  # (m,) the real image that each generated one is compared without
+) -> float:
+    "KID in which no generated image is compared with the real one that it may have been taken from."
+    kernel = (fake @ real.T / real.shape[1] + 1) ** 3
+    apart, size = torch.ones_like(kernel).scatter_(1, nearest[:, None], 0), int(max(labels.max(), fake_labels.max())) + 1
+    members = torch.nn.functional.one_hot(labels, size).to(kernel.dtype)
+    whole, of_fake = members.sum(0), fake_labels.bincount(minlength=size)
+    share = torch.minimum(whole / len(real), of_fake / len(fake))  # a class weighs the same in both sets, as in KID
+    share = share / share.sum().clamp_min(1e-12)
+    sums, counts = (kernel * apart) @ members, apart @ members
+    usual = kernel @ members / whole.clamp_min(1)
+    without = torch.where(counts > 0, sums / counts.clamp_min(1), usual)
+    rewarded = (share / of_fake.clamp_min(1))[fake_labels] @ ((usual - without) @ share)
+    return kernel_distance(real, fake, labels, fake_labels) + 2 * float(rewarded)
+
+# %% ../../nbs/evaluation/01_distances.ipynb #7e35bf8e
+TOLD_APART = 0.01  # a smaller p-value says that two sets differ
+
+# %% ../../nbs/evaluation/01_distances.ipynb #b7a1d5c3
 def _pooled(a, b, labels_a, labels_b):  # (N, N) kernel, (N,) class ids, (1, N) whether an image is of the first set
     "Two sets as one, of which the kernel is computed once."
     both = torch.cat([a, b])
     return _kernel(both, both), torch.cat([labels_a, labels_b]), (torch.arange(len(both)) < len(a))[None]
 
 
-def _kernel(x, y):
-    return (x @ y.T / x.shape[1] + 1) ** 3
-
-
 def _mmd(kernel, labels, first):  # (N, N), (N,) class ids, (B, N) bool, each row with as many of each class -> (B,)
-    "Squared distance of the images that are first from the others, for each way to divide them."
+    "KID of the images that are first and the others, for each way to divide them: the kernel is computed once."
     share, *counts = _shares(labels, first[0])
     weights = [side * (share / count.clamp_min(1))[labels] for side, count in zip((first.double(), (~first).double()), counts)]
     difference = weights[0] - weights[1]
@@ -97,30 +142,6 @@ def _without_itself(kernel, chosen, weights, counts):
     sums = [((w @ kernel) * w).sum(1) for w in weights]
     own = [(w * w) @ kernel.diagonal() for w in weights]
     return sum((total - same) * n / (n - 1) - total for total, same, n in zip(sums, own, counts))
-
-# %% ../../nbs/evaluation/01_distances.ipynb #e464e26d
-def unpaired_kernel_distance(
-    real: torch.Tensor,  # (n, d) features
-    fake: torch.Tensor,  # (m, d)
-    labels: torch.Tensor,  # (n,) class ids
-    fake_labels: torch.Tensor,  # (m,)
-    nearest: torch.Tensor,  # (m,) the real image that each generated one is compared without
-) -> float:
-    "KID in which no generated image is compared with the real one that it may have been taken from."
-    kernel = (fake @ real.T / real.shape[1] + 1) ** 3
-    apart, size = torch.ones_like(kernel).scatter_(1, nearest[:, None], 0), int(max(labels.max(), fake_labels.max())) + 1
-    members = torch.nn.functional.one_hot(labels, size).to(kernel.dtype)
-    whole, of_fake = members.sum(0), fake_labels.bincount(minlength=size)
-    share = torch.minimum(whole / len(real), of_fake / len(fake))  # a class weighs the same in both sets, as in KID
-    share = share / share.sum().clamp_min(1e-12)
-    sums, counts = (kernel * apart) @ members, apart @ members
-    usual = kernel @ members / whole.clamp_min(1)
-    without = torch.where(counts > 0, sums / counts.clamp_min(1), usual)
-    rewarded = (share / of_fake.clamp_min(1))[fake_labels] @ ((usual - without) @ share)
-    return kernel_distance(real, fake, labels, fake_labels) + 2 * float(rewarded)
-
-# %% ../../nbs/evaluation/01_distances.ipynb #7e35bf8e
-TOLD_APART = 0.01  # a smaller p-value says that two sets differ
 
 # %% ../../nbs/evaluation/01_distances.ipynb #fbd5fbbc
 def permutation_test(
@@ -233,16 +254,20 @@ def prdc(
     "Four numbers about which images lie among which; ValueError for fewer than two images a side."
     real, fake = _two_sets(real, fake, "precision", most)
     k = min(k, len(real) - 1, len(fake) - 1)
-    between = torch.cdist(real, fake)  # (n, m)
-    real_reach, fake_reach = (_reach(x, k) for x in (real, fake))
-    inside = between < real_reach[:, None]
-    shares = dict(precision=inside.any(0), recall=(between < fake_reach).any(1), coverage=between.min(1).values < real_reach)
-    return {name: float(share.double().mean()) for name, share in shares.items()} | dict(density=float(inside.sum(0).double().mean() / k))
+    found = _many_prdc(torch.cdist(real, fake)[None], *(_reach(torch.cdist(x, x)[None], k) for x in (real, fake)), k)
+    return {name: float(value[0]) for name, value in found.items()}
 
 
-def _reach(rows, k):
-    "Distance to the k-th nearest other row."
-    return torch.cdist(rows, rows).kthvalue(k + 1).values
+def _reach(distances, k):  # (R, n, n) -> (R, n)
+    "To the k-th nearest other row."
+    return distances.kthvalue(k + 1, dim=2).values
+
+
+def _many_prdc(between, real_reach, fake_reach, k):  # (R, n, m), (R, n), (R, m) distances, or their squares -> name -> (R,)
+    inside = between < real_reach[:, :, None]
+    shares = inside.any(1), (between < fake_reach[:, None]).any(2), between.min(2).values < real_reach
+    precision, recall, coverage = (share.double().mean(1) for share in shares)
+    return dict(precision=precision, recall=recall, coverage=coverage, density=inside.double().sum(1).mean(1) / k)
 
 # %% ../../nbs/evaluation/01_distances.ipynb #6d3baf21
 def _distances(real, fake, real_labels, fake_labels, names=("fid", "kid", "precision", "recall", "density", "coverage")):  # name -> number
@@ -285,7 +310,8 @@ def _from_products(a, b, products, members, names):
             means = [torch.exp(-some / (2 * 10**2)).mean((1, 2)) for some in squared]
             found["cmmd"] = 1000 * (means[0] + means[2] - 2 * means[1])
         if set(names) & set(_NEIGHBOURHOOD):
-            found |= _many_prdc(*squared)
+            k = min(5, a.shape[1] - 1, b.shape[1] - 1)
+            found |= _many_prdc(squared[1], *(_reach(some, k) for some in (squared[0], squared[2])), k)
     return found
 
 
@@ -304,30 +330,6 @@ def _many_fid(aa, ab, bb):
     spread = [(x.diagonal(dim1=1, dim2=2).sum(1) - len(x[0]) * x.mean((1, 2))) / (len(x[0]) - 1) for x in (aa, bb)]
     centred = ab - ab.mean(1, keepdim=True) - ab.mean(2, keepdim=True) + ab.mean((1, 2), keepdim=True)
     return means + sum(spread) - 2 * torch.linalg.svdvals(centred / math.sqrt((n - 1) * (m - 1))).sum(1)
-
-
-def _many_prdc(aa, ab, bb):
-    k = min(5, ab.shape[1] - 1, ab.shape[2] - 1)
-    real_reach, fake_reach = (some.kthvalue(k + 1, dim=2).values for some in (aa, bb))
-    inside = ab < real_reach[:, :, None]
-    shares = inside.any(1), (ab < fake_reach[:, None]).any(2), ab.min(2).values < real_reach
-    precision, recall, coverage = (share.double().mean(1) for share in shares)
-    return dict(precision=precision, recall=recall, density=inside.double().sum(1).mean(1) / k, coverage=coverage)
-
-# %% ../../nbs/evaluation/01_distances.ipynb #8f5dc143
-def _many_kid(aa, ab, bb, of_a, of_b):  # kernels; (R, n, C) and (R, m, C) members of classes -> (R,)
-    "KID as `_mmd` has it: classes weigh the same on both sides, and no image is paired with itself."
-    counts = of_a.sum(1), of_b.sum(1)  # (R, C)
-    share = torch.minimum(counts[0] / of_a.shape[1], counts[1] / of_b.shape[1])
-    share = share / share.sum(1, keepdim=True).clamp_min(1e-12)
-    each = [share / count.clamp_min(1) for count in counts]  # what an image of a class weighs
-    sums = [x.transpose(1, 2) @ kernel @ y for x, kernel, y in ((of_a, aa, of_a), (of_a, ab, of_b), (of_b, bb, of_b))]  # (R, C, C)
-    whole = [((w[:, None] @ some)[:, 0] * v).sum(1) for w, some, v in zip((each[0], each[0], each[1]), sums, (each[0], each[1], each[1]))]
-    within = [w * some.diagonal(dim1=1, dim2=2) * v for w, some, v in zip((each[0], each[0], each[1]), sums, (each[0], each[1], each[1]))]
-    itself = [w**2 * (kernel.diagonal(dim1=1, dim2=2)[:, None] @ of)[:, 0] for w, kernel, of in zip(each, (aa, bb), (of_a, of_b))]
-    paired = [(some - own) * n / (n - 1).clamp_min(1) - some for some, own, n in zip((within[0], within[2]), itself, counts)]
-    alone = torch.minimum(*counts) < 2
-    return whole[0] + whole[2] - 2 * whole[1] + torch.where(alone, 2 * within[1] - within[0] - within[2], sum(paired)).sum(1)
 
 # %% ../../nbs/evaluation/01_distances.ipynb #186032f8
 def stratified_split(
