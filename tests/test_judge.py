@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from defect_lora.cli import main
 from defect_lora.data.cables import CLASSES, render_bundle, render_cable, sample_bundle
@@ -88,7 +88,7 @@ def test_turned_copies_and_halves(tmp_path, real):
         pixels = np.asarray(cable(name, i))
         if i % 2:
             wide = Image.fromarray(np.pad(pixels, ((24, 24), (24, 24), (0, 0)), mode="edge"))
-            return wide.rotate(7, Image.BICUBIC).crop((24, 24, 120, 120))
+            return wide.rotate(12, Image.BICUBIC).crop((24, 24, 120, 120))
         return Image.fromarray(np.concatenate([pixels[:, :48], np.asarray(cable(name, (i + 2) % 8))[:, 48:]], axis=1))
 
     report = evaluate(real, save(tmp_path / "moved", made))
@@ -169,6 +169,17 @@ def test_grave_faults_of_few_images_of_each_class(tmp_path, real):
     assert grade(upside_down) in ("Not usable", "Weak") and "far from real ones" in upside_down["verdict"]
     fresh = evaluate(real, save(tmp_path / "fresh", lambda name, i: cable(name, 100 + i), 4))
     assert grade(fresh) == "Cannot tell" and "half of the classes have fewer than 5" in fresh["verdict"]
+
+
+def test_a_faint_watermark(tmp_path, real):
+    def stamped(name, i):
+        image = cable(name, 100 + i)
+        marked = image.copy()
+        ImageDraw.Draw(marked).rectangle((60, 75, 92, 90), outline="white", width=2)
+        return Image.blend(image, marked, 0.35)
+
+    report = evaluate(real, save(tmp_path / "stamped", stamped))
+    assert "a watermark?" in report["verdict"] and grade(report) != "Good"
 
 
 @pytest.mark.parametrize("shift", [-40, 40])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from PIL import Image, ImageChops, ImageFilter
+from torch.nn import functional
 
 from .classifier import confusion_counts, measure_class_accuracy, predict_classes
 from ..data.dataset import DefectSpectrumDataset, fit_image, judged_by_training, open_to_judge_by
@@ -137,6 +138,32 @@ def _variance(pairs, side, line):
     apart = torch.cat([pair[side] @ line - (pair[side] @ line).mean() for pair in pairs])
     return float(apart.square().sum()) / (len(apart) - len(pairs))
 
+# %% ../../nbs/evaluation/07_evaluator.ipynb #3b2f9d02
+_FINE = 48  # cells to a side
+
+
+def _stands_out(image):
+    cells = torch.from_numpy(np.asarray(image.resize((_FINE, _FINE), Image.BOX), dtype=np.float32).transpose(2, 0, 1).copy())
+    return cells - functional.avg_pool2d(functional.pad(cells[None], (3,) * 4, mode="replicate"), 7, 1)[0]
+
+
+fine_structure = Features("fine structure", _stands_out, lambda batch: batch.flatten(1), key=f"{_FINE} x {_FINE} cells less 7 x 7 around")
+_LEAST_SPREAD = 4.0  # levels of 255, where photographs are all alike
+
+
+def _find_mark(real, fake, labels, fake_labels):  # (n, 6912) and (m, 6912) -> share of the picture
+    "Where the means differ by more than what photographs have nearby."
+    size = int(max(labels.max(), fake_labels.max())) + 1
+    weights = (fake_labels.bincount(minlength=size) / len(fake) / labels.bincount(minlength=size).clamp_min(1))[labels].double()
+    weights = weights / weights.sum()
+    usual, mean = weights @ real, fake.mean(0)
+    variance = weights @ (real - usual).square()
+    error = (variance * weights.square().sum() + fake.var(0) / len(fake)).sqrt()
+    added = mean - usual * (1 + float((mean - usual) @ usual / usual.square().sum().clamp_min(1e-9)))
+    nearby = functional.max_pool2d(usual.abs().reshape(1, 3, _FINE, _FINE), 3, 1, 1).flatten()
+    beyond = torch.minimum(added.abs(), mean.abs() - nearby) - 3 * error
+    return float((beyond > 2 * variance.sqrt().clamp_min(_LEAST_SPREAD)).reshape(3, -1).any(0).double().mean())
+
 # %% ../../nbs/evaluation/07_evaluator.ipynb #5d43a819
 _BEYOND = 1.25  # times the largest distance of a real image to the nearest other one of its class
 
@@ -164,6 +191,7 @@ class Extracted:
     neighbours: Neighbours  # of the generated images among those that they may be copies of
     sharpness: tuple  # (n,) of the real images, (m,) of the generated ones
     colours: tuple | None = None  # (n, 192) and (m, 192), colours of cells
+    fine: tuple | None = None  # (n, 6912) and (m, 6912), what stands out from its surroundings
     pixels: torch.Tensor | None = None  # (m,) digests of the generated images' pixels
     clip: tuple | None = None  # (n, d) and (m, d), CLIP's embeddings
     variety: dict = field(default_factory=lambda: not_measured() | dict(per_class={}))  # IC-LPIPS in all, and per_class
@@ -202,10 +230,10 @@ def _extract(
     neighbours = find_copies(pixels.rows, known, labels, sets.fake, sets.fake_labels, trusted=len(sets.real))
     laplacian = sharpness_features(min(512, pixels.view.size))
     sharpness = tuple(pixels.rows(paths, laplacian)[:, 0] for paths in (sets.real, sets.fake))
-    colours = tuple(pixels.rows(paths, cell_colours) for paths in (sets.real, sets.fake))
+    colours, fine = (tuple(pixels.rows(paths, kind) for paths in (sets.real, sets.fake)) for kind in (cell_colours, fine_structure))
     (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels, seed)
     clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
-    return Extracted(sets, real, fake, neighbours, sharpness, colours, own, clip, variety, [*left_out, *why, *also], known)
+    return Extracted(sets, real, fake, neighbours, sharpness, colours, fine, own, clip, variety, [*left_out, *why, *also], known)
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #d79698d2
 def _without_duplicates(sets, pixels):
@@ -292,7 +320,8 @@ def measure_faults(
     for name, of in (("level", _level), ("tint", _tint)):
         pair = extracted.colours and (of(extracted.colours[0][r]), of(extracted.colours[1][f]))
         measures[name] = _measure_offset(*pair, *labels) if pair else not_measured()
-    measures |= dict(unlike=_measure_unlike(extracted, f)) | (dict(unchanging=_measure_unchanging(extracted)) if label is None else {})
+    of_all = dict(unchanging=_measure_unchanging(extracted), marked=_measure_marked(extracted)) if label is None else {}
+    measures |= dict(unlike=_measure_unlike(extracted, f)) | of_all
     return measures | _measure_variety(extracted, r, f, labels, seed) | _measure_shift(extracted, r, f, labels, seed)
 
 
@@ -325,6 +354,13 @@ def _measure_unchanging(extracted):
         return not_measured()
     real, fake = (colours.var(0).reshape(3, -1).sum(0) for colours in extracted.colours)
     return not_measured() | dict(value=float(((real > _LEAST_VARIANCE / 64) & (fake < _UNCHANGING * real)).double().mean()))
+
+
+def _measure_marked(extracted):
+    "The share of the picture at which the same thing stands out in all generated images, and in real ones does not."
+    if not extracted.fine or min(map(len, extracted.fine)) < MIN_IMAGES:
+        return not_measured()
+    return not_measured() | dict(value=_find_mark(*extracted.fine, extracted.sets.real_labels, extracted.sets.fake_labels))
 
 
 def _measure_shift(extracted, r, f, labels, seed):
@@ -432,7 +468,7 @@ class Evaluator:
         with one_thread():
             total, per_class, predicted = measure_all(extracted, self.seed)
         grade, verdict = judge(total, per_class)
-        del total["unchanging"]  # what the verdict says of it is all that a reader needs
+        del total["unchanging"], total["marked"]  # what the verdict says of them is all that a reader needs
         notes = self.notes + cautions(total, per_class, self.features.name) + extracted.notes
         sets, sizes = extracted.sets, (total.pop("n_real"), total.pop("n_fake"))
         confusion = dict(classes=sets.classes, counts=confusion_counts(sets.fake_labels, predicted, len(sets.classes)))

@@ -104,8 +104,13 @@ def _is_repeated(part, variety=0.8, repeated=0.15):
 def _unchanging(total, per_class):
     "The same mark in every image; what repeats itself, or is noise, has another name."
     share = total["unchanging"]["value"] or 0
-    said = f"{percent(share)} of the picture is the same in all of them, and not in real ones: a bar or a watermark?"
-    return [_Fault(said, _USABLE)] if 0 < share < 0.5 and not _is_repeated(total) else []
+    if _is_repeated(total) or share >= 0.5:
+        return []
+    if share:
+        said = f"{percent(share)} of the picture is the same in all of them, and not in real ones: a bar or a watermark?"
+        return [_Fault(said, _USABLE)]
+    said = "Something that real images do not have is the same in all of them: a watermark?"
+    return [_Fault(said, _USABLE)] if total["marked"]["value"] and not _far(total, per_class) else []
 
 
 def _sharpness(total, per_class):
