@@ -910,6 +910,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'defect_lora/evaluation/painted.py'),
                                                 'defect_lora.evaluation.painted._contrast': ( 'evaluation/painted.html#_contrast',
                                                                                               'defect_lora/evaluation/painted.py'),
+                                                'defect_lora.evaluation.painted._difference': ( 'evaluation/painted.html#_difference',
+                                                                                                'defect_lora/evaluation/painted.py'),
                                                 'defect_lora.evaluation.painted._extent': ( 'evaluation/painted.html#_extent',
                                                                                             'defect_lora/evaluation/painted.py'),
                                                 'defect_lora.evaluation.painted._faults': ( 'evaluation/painted.html#_faults',

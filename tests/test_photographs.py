@@ -252,16 +252,16 @@ def test_a_split_is_judged_by_what_is_for_testing(split, tmp_path, caplog):
     photograph(tmp_path / "fake/bent_wire/0.png", "bent_wire", 7)
     list_images(tmp_path / "run", DefectSpectrumDataset(split))
     for run in (None, tmp_path / "run"):
-        real, said = _not_trained_on(SimpleNamespace(real=split, category=None, run=run))
+        real, said = _not_trained_on(SimpleNamespace(real=split, category=None, masks=None, run=run))
         assert parts(read_sets(real, tmp_path / "fake").real) == ["test"] * 4 and not said
     assert parts(read_sets(split, tmp_path / "fake").real) == ["test"] * 4
     shutil.copy(split / "train/good/0.png", split / "test/good/seen.png")
-    real, said = _not_trained_on(SimpleNamespace(real=split, category=None, run=tmp_path / "run"))  # too few others
+    real, said = _not_trained_on(SimpleNamespace(real=split, category=None, masks=None, run=tmp_path / "run"))  # too few others
     assert parts(s.path for s in real.samples) == ["test"] * 5 and "1 of 5 real photographs" in said[0]
     assert not caplog.records
     photograph(split / "train/broken/0.png")
     assert len(read_sets(split, tmp_path / "fake").real) == 6 and "nothing of broken is for testing" in caplog.text
-    for real in (split, _not_trained_on(SimpleNamespace(real=split, category=None, run=None))[0]):
+    for real in (split, _not_trained_on(SimpleNamespace(real=split, category=None, masks=None, run=None))[0]):
         assert Evaluator(real, tmp_path / "fake", "tiny").notes[0].startswith("Nothing of broken is kept for testing")
     shutil.rmtree(split / "train/broken")
     assert not any("kept for testing" in note for note in Evaluator(split, tmp_path / "fake", "tiny").notes)

@@ -38,8 +38,13 @@ def _square(
 
 # %% ../../nbs/evaluation/09_painted.ipynb #2fcca9a2
 def _contrast(pixels, mask):
+    return float(np.abs(_difference(pixels, mask)).mean())
+
+
+def _difference(pixels, mask):
+    "How much lighter a defect is than what is around it, in each colour."
     ring = ndimage.binary_dilation(mask, iterations=max(2, round(0.03 * max(mask.shape)))) & ~mask
-    return float(np.abs(pixels[mask].mean(0) - pixels[ring].mean(0)).mean()) if ring.any() else 0.0
+    return pixels[mask].mean(0) - pixels[ring].mean(0) if ring.any() else np.zeros(3)
 
 
 def _seam(pixels, region):
@@ -105,7 +110,7 @@ def _shares(found):
 
 
 def _write_crops(rows, folder, shares):
-    "Write them, and measure: (class name, contrast, area, provenance, seam or None) of each."
+    "Write them, and measure: (class name, contrast, area, provenance, seam or None, lighter) of each."
     measured = []
     for number_, (path, mask, name) in enumerate(rows):
         image, row = open_image(path), peek_provenance(path) or {}
@@ -113,7 +118,8 @@ def _write_crops(rows, folder, shares):
         if marked.any():
             crop = image.crop(_square(marked, shares[name])).resize((_SIZE, _SIZE), Image.BICUBIC)
             save_image(crop, folder / name / f"{number_:04d}.png", **row)
-            measured.append((name, _contrast(pixels, marked), float(marked.mean()), row, _seam_of(path, row, pixels)))
+            lighter = _difference(pixels, marked).mean() > 0
+            measured.append((name, _contrast(pixels, marked), float(marked.mean()), row, _seam_of(path, row, pixels), lighter))
     return measured
 
 
@@ -122,6 +128,7 @@ def _seam_of(path, row, pixels):
     return None if region is None else _seam(pixels, read_mask(region, pixels.shape[1::-1]))
 
 # %% ../../nbs/evaluation/09_painted.ipynb #0f88b442
+_SURE, _INVERTED = 6, 0.2  # real defects that are all lighter, or all darker, than what is around; share of painted ones that are not
 _FAINT, _SEAM, _OFF = 0.5, 1.5, 0.9  # of the faintest real defect's contrast, of the steps outside, of the label's area on the part
 
 
@@ -144,7 +151,9 @@ def _of_class(name, real, fake):
     faintest = min(row[1] for row in real if row[0] == name)
     both = {key: (median(fake, at), median(real, at)) for key, at in (("contrast", lambda r: r[1]), ("area", lambda r: r[2]))}
     mine = {key: median(fake, lambda row, key=key: row[3].get(key)) for key in ("fit", "on_part")}
-    return dict(n_fake=sum(row[0] == name for row in fake), **both, faintest=faintest, **mine, seam=median(fake, lambda row: row[4]))
+    own, known = ([row[5] for row in rows if row[0] == name] for rows in (fake, real))
+    inverted = float(np.mean([lighter != known[0] for lighter in own])) if len(known) >= _SURE and len(set(known)) == 1 else None
+    return dict(n_fake=len(own), **both, faintest=faintest, **mine, seam=median(fake, lambda row: row[4]), inverted=inverted)
 
 
 def _cells(found):
@@ -155,6 +164,7 @@ def _cells(found):
 def _faults(payload):
     checks = {
         "Hardly to be seen": lambda c: c["contrast"][0] < _FAINT * c["faintest"],
+        "Lighter than what is around where all real ones are darker, or darker": lambda c: (c["inverted"] or 0) > _INVERTED,
         "A seam around": lambda c: (c["seam"] or 0) > _SEAM,
         "Beside the part": lambda c: c["on_part"] is not None and c["on_part"] < _OFF,
     }
