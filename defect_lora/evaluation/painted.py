@@ -164,7 +164,7 @@ def _cells(found):
 def _faults(payload):
     checks = {
         "Hardly to be seen": lambda c: c["contrast"][0] < _FAINT * c["faintest"],
-        "Lighter than what is around where all real ones are darker, or darker": lambda c: (c["inverted"] or 0) > _INVERTED,
+        "Light where all real ones are dark beside what is around them, or the other way round": lambda c: (c["inverted"] or 0) > _INVERTED,
         "A seam around": lambda c: (c["seam"] or 0) > _SEAM,
         "Beside the part": lambda c: c["on_part"] is not None and c["on_part"] < _OFF,
     }
