@@ -13,11 +13,11 @@ import pytest
 from comm.base_comm import BaseComm
 
 from defect_lora.data.cables import CLASSES, render_pair, write_cables
+from defect_lora.data.files import json_lines
 from defect_lora.data.images import save_image
 from defect_lora.model.base import load_base
 from defect_lora.model.pipeline import DefectPipeline
 from defect_lora.model.unet import ClassConditionedUNet
-from defect_lora.training.metrics import as_lines
 from defect_lora.training.config import TrainConfig
 from defect_lora.widgets.generate import GenerateWidget
 from defect_lora.widgets.paint import PaintWidget
@@ -139,7 +139,7 @@ def test_watching_is_seen_until_the_end_of_the_cell_that_trains(front, colab, tm
         panel = WatchWidget(tmp_path, every=3600)
     rows = [dict(step=1, epoch=1, phase="all", loss=0.5, seconds=1.0)]
     with front.cell():
-        (tmp_path / "metrics.jsonl").write_text(as_lines(rows))
+        (tmp_path / "metrics.jsonl").write_text(json_lines(rows))
         for hook in hooks:
             hook(None)
     assert "loss 0.500" in front.of(panel.status)["value"]

@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -157,24 +158,17 @@ def twin_groups(
 ) -> np.ndarray:  # (n,) of each image the index of the first of its part
     "Which images show one part."
     shapes, groups = np.array([look.shape for look in looks]), np.arange(len(looks))
-    limit, details = _near_distance(shapes) if len(looks) else 0, {}
-    pairs = []
+    limit, pairs = _near_distance(shapes) if len(looks) else 0, []
+    detail = cache(lambda i: _detail(looks[i].grey))
     for i, row in enumerate(shapes):
         distances = _distances(row[None], shapes[:i])[0]
         pairs += [(distances[j], int(j), i) for j in distances.argsort(kind="stable")[:_NEIGHBOURS] if distances[j] < limit]
     for distance, *pair in sorted(pairs):
         first, second = groups[pair]
         least = -2 if distance < _SAME else _AGREE if distance < limit * _NEARER / _NEAR else _SURELY
-        if first != second and _agreement(*(_detail_of(looks, i, details) for i in pair)) > least:
+        if first != second and _agreement(*map(detail, pair)) > least:
             groups[groups == max(first, second)] = min(first, second)
     return groups
-
-
-def _detail_of(looks, i, details):
-    "Made once."
-    if i not in details:
-        details[i] = _detail(looks[i].grey)
-    return details[i]
 
 # %% ../../nbs/data/03_dataset.ipynb #d3ede824
 def spread(

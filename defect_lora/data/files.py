@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,21 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 # %% ../../nbs/data/00_files.ipynb #5560b4b3
 class InputError(ValueError):
     "Wrong input by the user: its message is one line that says what to change."
+
+# %% ../../nbs/data/00_files.ipynb #9820aa91
+def refused(
+    call: Callable,
+    *args,  # of the call
+    kind: type = InputError,  # of the error
+    **options,  # of the call
+) -> str:  # the message, with the name of a temporary folder as ..
+    "The one line that a call is refused with; what is not refused is an AssertionError. The rooms test by it."
+    try:
+        call(*args, **options)
+    except kind as error:
+        assert "\n" not in str(error), error
+        return re.sub(re.escape(tempfile.gettempdir()) + r"[/\\]\w+", "..", str(error))
+    raise AssertionError(f"it was accepted: {args} {options}")
 
 # %% ../../nbs/data/00_files.ipynb #85179239
 class RunError(RuntimeError):
@@ -49,15 +65,8 @@ def check_names(
             raise InputError(f"{place}{what}s {_short(twin)} and {_short(name)} are one to disks that do not tell case; rename one of them")
 
 
-_RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    "conin$",
-    "conout$",
-    *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789\u00b9\u00b2\u00b3"),
-}
+_PORTS = [f"{port}{n}" for port in ("com", "lpt") for n in "0123456789\u00b9\u00b2\u00b3"]
+_RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$", *_PORTS}
 
 
 def _why_no_name(name):
@@ -144,6 +153,13 @@ def read_rows(
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield f"{path}: line {number}", parse_json(line, f"{path}: line {number}")
+
+# %% ../../nbs/data/00_files.ipynb #f2e5f610
+def json_lines(
+    rows: Iterable,  # of what JSON can hold
+) -> str:
+    "Rows as `read_rows` reads them."
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 # %% ../../nbs/data/00_files.ipynb #5bd12598
 @contextmanager

@@ -154,7 +154,7 @@ def _explain(
 # %% ../../nbs/data/01_images.ipynb #03ac7064
 def _read_upright(
     path: Path | str,  # image file
-    max_pixels: int,  # refuse more than this
+    max_pixels: int = 100_000_000,  # a 100-megapixel camera; more is refused
 ) -> Image.Image:  # first frame, all pixels in memory, in the file's own mode
     "Decode one image file; every failure becomes an InputError that names it."
     path = Path(path)
@@ -187,10 +187,9 @@ def open_image(
 # %% ../../nbs/data/01_images.ipynb #fbfa823a
 def open_mask(
     path: Path | str,  # a label image
-    max_pixels: int = 100_000_000,  # as in `open_image`
 ) -> Image.Image:  # mode L, values as they are on disk
     "Open a mask without touching its values: indices stay indices, 0/255 stays 0/255."
-    image = _read_upright(path, max_pixels)
+    image = _read_upright(path)
     if image.mode in ("RGBA", "LA", "PA"):
         image = image.convert("L" if image.mode == "LA" else "RGB")
     if image.mode == "1":
@@ -211,13 +210,20 @@ def read_mask(
         raise InputError(f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {image_size[0]} x {image_size[1]}")
     return np.asarray(mask) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
 
+# %% ../../nbs/data/01_images.ipynb #9c80eba6
+def is_grey(
+    image: Image.Image,  # RGB
+) -> bool:
+    "Whether an image has no colour."
+    red, green, blue = image.split()
+    return red.tobytes() == green.tobytes() == blue.tobytes()
+
 # %% ../../nbs/data/01_images.ipynb #a9f4532e
 def grey_levels(
     image: Image.Image,  # RGB
 ) -> int:  # 256 where there is colour
     "How many levels a grey image holds."
-    red, green, blue = image.split()
-    return sum(map(bool, red.histogram())) if red.tobytes() == green.tobytes() == blue.tobytes() else 256
+    return sum(map(bool, image.getchannel(0).histogram())) if is_grey(image) else 256
 
 # %% ../../nbs/data/01_images.ipynb #f3b7d76e
 def as_its_file(
@@ -275,13 +281,12 @@ def list_images(
 # %% ../../nbs/data/01_images.ipynb #75c9307f
 def check_images(
     paths: list,  # image files
-    max_pixels: int = 100_000_000,  # as in `open_image`
 ) -> None:
     "Decode every file; raise one InputError that lists all the bad ones."
     bad = []
     for path in paths:
         try:
-            open_image(path, max_pixels)
+            open_image(path)
         except InputError as error:
             bad.append(str(error))
     if bad:

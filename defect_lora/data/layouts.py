@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from defect_lora.data.files import InputError, check_names, parse_json, path_inside, read_rows, read_text, write_atomically
+from defect_lora.data.files import InputError, check_names, json_lines, parse_json, path_inside, read_rows, read_text, write_atomically
 from defect_lora.data.images import check_images, list_images, looks_like_mask, open_image, read_mask
 
 log = logging.getLogger(__name__)
@@ -94,12 +94,15 @@ def _with_masks(folder, places):  # [(image, mask or None)]
 
 def _is_black_and_white(path):
     "As `looks_like_mask`, and with soft edges, as masks have that were made smaller; an image that cannot be read is not."
-    if looks_like_mask(path):
-        return True
     try:
-        grey = np.asarray(open_image(path).convert("L"))
+        return looks_like_mask(path) or _is_stark(open_image(path))
     except InputError:
         return False
+
+
+def _is_stark(image):
+    "Whether nearly all of an image is nearly black or nearly white."
+    grey = np.asarray(image.convert("L"))
     return float(((grey < 32) | (grey > 223)).mean()) > 0.95
 
 
@@ -256,8 +259,7 @@ def _may_be_mask(path):
         image = open_image(path)
     except InputError:
         return True  # is said where it is needed
-    grey = np.asarray(image.convert("L"))
-    return bool(image.getcolors(32)) or float(((grey < 32) | (grey > 223)).mean()) > 0.95
+    return bool(image.getcolors(32)) or _is_stark(image)
 
 # %% ../../nbs/data/02_layouts.ipynb #dfd886f4
 def with_masks(
@@ -515,19 +517,15 @@ def withdraw(
     leaving = [row for row in rows if row.get("file") in gone]
     known = {row["file"]: row for row in [*read_rejected(folder).values(), *leaving]}
     if leaving:
-        write_atomically(folder / _REJECTED, _as_lines(known.values()))
+        write_atomically(folder / _REJECTED, json_lines(known.values()))
     for path, target in moves.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, target)
     if leaving:
-        write_atomically(to / "manifest.jsonl", _as_lines([*(read_manifest(to) or []), *leaving]))
-        write_atomically(folder / "manifest.jsonl", _as_lines(row for row in rows if row.get("file") not in gone))
+        write_atomically(to / "manifest.jsonl", json_lines([*(read_manifest(to) or []), *leaving]))
+        write_atomically(folder / "manifest.jsonl", json_lines(row for row in rows if row.get("file") not in gone))
     if (folder / "annotations.json").is_file():
         _split_coco(folder / "annotations.json", to / "annotations.json", gone)
-
-
-def _as_lines(rows):
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _split_coco(path, other, gone):

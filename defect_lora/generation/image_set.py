@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.files import InputError, check_names, path_to_name, whole_file, write_atomically
+from ..data.files import InputError, check_names, json_lines, path_to_name, whole_file, write_atomically
 from ..data.images import IMAGE_SUFFIXES, colour_mask, mask_to_image, open_mask, peek_provenance, png_bytes, read_mask
 from ..data.images import read_provenance, save_image
 from ..data.layouts import MASK_KEYS, is_good, read_manifest, read_rejected
@@ -119,7 +119,7 @@ def _write_labels(
     defects: list | None = None,  # of a set of pairs: names in the order that masks count them
 ) -> None:
     "Write the manifest, and of pairs COCO's annotations."
-    write_atomically(out / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_atomically(out / "manifest.jsonl", json_lines(rows))
     if defects is not None:
         pairs = [(out / row["file"], row["class_name"], out / row["mask"]) for row in rows]
         write_atomically(out / "annotations.json", json.dumps(coco_annotations(pairs, out, defects)))
@@ -328,7 +328,7 @@ def add_images(
     check_names([*(row["class_name"] for row, *_ in made), category])
     rows, added = _read_chosen(out, pairs), []
     _check_ids(out, [*rows, *(row for row, *_ in made)])
-    known = [_without_place(row) for row in rows]
+    known = [{key: value for key, value in row.items() if key not in ("file", "index")} for row in rows]
     for row, image, *mask in made:
         row = row | dict(chosen=True)
         if pairs or row not in known:
@@ -348,10 +348,6 @@ def _placed(out, row, classes, category):
 
     index = _next_index((out / place(0)["file"]).parent)
     return place(index) | row | dict(index=index)
-
-
-def _without_place(row):
-    return {key: value for key, value in row.items() if key not in ("file", "index")}
 
 
 def _check_ids(out, rows):
@@ -388,13 +384,9 @@ def zip_set(
 
 def _names_in(folder):
     "The files of a set: what its manifest names, and its labels. Nothing else leaves with them."
-    rows = [
-        row[key]
-        for row in read_manifest(folder)
-        for key in ("shard", *MASK_KEYS, "file")
-        if key in row and not (key == "file" and "shard" in row)
-    ]
-    return [name for name in sorted({"manifest.jsonl", "annotations.json", *rows}) if (folder / name).is_file()]
+    rows = read_manifest(folder)
+    images, masks = {row.get("shard", row["file"]) for row in rows}, {row[key] for row in rows for key in MASK_KEYS if key in row}
+    return [name for name in sorted({"manifest.jsonl", "annotations.json"} | images | masks) if (folder / name).is_file()]
 
 
 def _packs(path, name):

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from defect_lora.data.dataset import DefectSpectrumDataset, fit_image, fit_mask, margins
 from defect_lora.data.files import InputError, check_names, file_sha256
-from defect_lora.data.images import as_its_file, check_images, open_image, size_within, to_rgb
+from defect_lora.data.images import as_its_file, check_images, is_grey, open_image, size_within, to_rgb
 from defect_lora.data.layouts import find_good_parts, is_good
 from defect_lora.generation.image_set import PAIR_LAYOUTS, ImageSet, add_images, defect_names, pair_place, with_rejected
 from defect_lora.generation.placement import Places, Unaligned, mask_window
@@ -156,7 +156,7 @@ class Painted:
 
     def measures(self) -> dict:
         "What its provenance says of it."
-        return dict(painted=True, fit=round(self.iou, 4), changed=round(float(self.mask.mean()), 6))
+        return dict(fit=round(self.iou, 4), changed=round(float(self.mask.mean()), 6))
 
 # %% ../../nbs/generation/03_painting.ipynb #d0bbd13e
 _FEATHER = 0.015  # of the longer side: how far inside the mask the paint has faded in
@@ -178,18 +178,13 @@ def _blend_change(
     strength = ndimage.gaussian_filter(np.abs(shown - was).max(2), width / 4)
     gone = np.clip(strength / 40 - 0.5, 0, 1)[..., None]  # of the old surface's detail, which the latents do not hold
     change = shown - was - gone * (before - was)
-    if _is_grey(image):
+    if is_grey(image):
         change = change.mean(2, keepdims=True)  # a grey photograph stays grey
     after = np.rint(np.clip(before + fade[..., None] * change, 0, 255)).astype(np.uint8)
     painted, changed = image.copy(), np.zeros_like(mask)
     painted.paste(Image.fromarray(after), (columns.start, rows.start))
     changed[rows, columns] = change_mask(before, after, mask.size) & inside  # filled holes end at the mask
     return Painted(painted, changed, mask)
-
-
-def _is_grey(image):
-    red, green, blue = image.split()
-    return red.tobytes() == green.tobytes() == blue.tobytes()
 
 # %% ../../nbs/generation/03_painting.ipynb #189f0542
 def _blend_background(
@@ -369,7 +364,7 @@ class _PairPainter:
                 if pair.visible:
                     image = as_its_file(pair.image, self.good[row["good_sha256"]])
                     on_part = self.places.on_part(image, pair.mask)
-                    yield row | dict(tries=attempt + 1, on_part=on_part) | pair.measures(), image, pair.mask, pair.region
+                    yield row | dict(tries=attempt + 1, on_part=on_part, painted=True) | pair.measures(), image, pair.mask, pair.region
 
     def _place(self, rows, attempt):
         "(row, mask) of each whose part lies as the real ones do."
@@ -469,4 +464,4 @@ def add_pair(
     "Add a pair to a set. Raises InputError for a folder that holds anything else, and for a pair in which nothing is to be seen."
     if not pair.visible:
         raise InputError("nothing is to be seen in this picture, so it has no mask; paint again")
-    return add_images(out, [(row | pair.measures(), pair.image, pair.mask, pair.region)], classes, category)[0]
+    return add_images(out, [(row | dict(painted=True) | pair.measures(), pair.image, pair.mask, pair.region)], classes, category)[0]

@@ -21,7 +21,7 @@ from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError
 from ..data.images import as_its_file, mask_to_image, open_image
 from .image_set import ImageSet, defect_names
-from .painting import change_mask, iou, plan_pairs
+from .painting import Painted, change_mask, plan_pairs
 from .placement import Places, Unaligned, dilate_mask, mask_window, warp_mask
 from .sampling import fill_set
 
@@ -227,14 +227,13 @@ def _paste_rows(scene, good, rows):
         for attempt in range(_TRIES):
             pair = _paste_one(scene, path, row, np.random.default_rng([row["seed"], RULES.index(row["rule"]), attempt]))
             if pair is not None:
-                pasted, mask, region = pair
-                found = dict(tries=attempt + 1, on_part=scene.places.on_part(pasted, mask), fit=round(iou(mask, region), 4))
-                yield row | found | dict(changed=round(float(mask.mean()), 6)), as_its_file(pasted, path), mask, region
+                found = dict(tries=attempt + 1, on_part=scene.places.on_part(pair.image, pair.mask)) | pair.measures()
+                yield row | found, as_its_file(pair.image, path), pair.mask, pair.region
                 break
 
 
 def _paste_one(scene, path, row, rng):
-    "Image, mask, region; None where nothing is to be seen."
+    "A pair; None where nothing is to be seen."
     try:
         pixels, mask, region = getattr(scene, row["rule"])(path, row["class_name"], rng)
     except Unaligned:
@@ -244,4 +243,4 @@ def _paste_one(scene, path, row, rng):
     if row["rule"] in ("perlin", "nsa"):
         mask = changed & region
     seen = mask.any() and (changed & mask).any()
-    return (Image.fromarray(after), mask, region) if seen else None
+    return Painted(Image.fromarray(after), mask, region) if seen else None

@@ -256,17 +256,6 @@ class _Placement:
         depths = [example.depth for example in examples]
         self.depths = min(depths) - 0.03, max(depths) + 0.03
 
-    def __call__(
-        self,
-        part: np.ndarray,  # (height, width) bool, perhaps reduced, of a good photograph
-        size: tuple,  # width, height of the photograph
-        rng: np.random.Generator,  # the only source of chance
-        lies: tuple = (0.0, False),  # turn, mirrored
-    ) -> np.ndarray:  # (height, width) bool
-        "A mask for a new defect on a part."
-        example, affine = self.sample(part, size, rng, lies)
-        return warp_mask(example, affine, size)
-
     def sample(
         self,
         part: np.ndarray,  # (height, width) bool, perhaps reduced, of a good photograph

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from defect_lora.data.files import InputError, check_names, sweep_temporaries
 from defect_lora.generation.image_set import ImageSet, image_place, with_rejected
 from defect_lora.model.pipeline import WHOLE, DefectPipeline, check_inputs, class_ids, image_seed
-from defect_lora.training.device import processes, sum_over_processes
+from defect_lora.training.device import processes
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def fill_set(
     parts = images.parts()[state.process_index :: state.num_processes]
     missing = [images.missing(part) for part in parts]
     mine, left = sum(map(len, parts)), sum(map(len, missing))
-    kept = sum_over_processes(mine - left)
+    kept = sum(gather_object([mine - left]))
     if state.is_main_process:
         _say_start(images, kept, unit)
     with tqdm(total=mine, initial=mine - left, desc=desc, unit=unit, disable=not (progress and state.is_main_process)) as bar:

@@ -11,6 +11,7 @@ import math
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -272,10 +273,6 @@ def _require(config, name, right, wanted):
         raise InputError(f"{name} is {value!r}, it must be {wanted}")
 
 # %% ../../nbs/training/00_config.ipynb #84ba3a37
-def _document(base):
-    return {}
-
-
 def _tuned(base):
     common = dict(target_modules="all", rank=32, alpha=32, warmup_steps=20, decay_from=0.5, mask_weight=2.0, flip=False)
     if not is_small_base(base):
@@ -286,7 +283,7 @@ def _tuned(base):
     return common | learning | sampling | dict(sample_every=50, evaluate_every=50, patience=0)
 
 
-RECIPES = {"document": _document, "tuned": _tuned}  # name -> function of the base that returns the fields it changes
+RECIPES = {"document": lambda base: {}, "tuned": _tuned}  # name -> function of the base that returns the fields it changes
 
 # %% ../../nbs/training/00_config.ipynb #d62c76d2
 def stand_in_lines(
@@ -405,11 +402,8 @@ class Plan:
 
     def _phase_of(self, epoch):
         "The phase that an epoch belongs to."
-        for phase in self.config.phases:
-            epoch -= phase.epochs
-            if epoch <= 0:
-                return phase
-        raise IndexError("no such epoch")
+        ends = accumulate(phase.epochs for phase in self.config.phases)
+        return next(phase for phase, end in zip(self.config.phases, ends) if epoch <= end)
 
     def lr_factor(
         self,

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/training/08_curves.ipynb #77bd7389
+from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
@@ -34,12 +35,10 @@ def draw_curves(rows: list, title: str = ""):  # matplotlib's Figure, which no w
 # %% ../../nbs/training/08_curves.ipynb #5d0e443d
 def _per_epoch(rows):
     "Where each step lies in its epoch: (epoch as a number with a fraction, row)."
-    steps, count = steps_of(rows), {}
+    steps, seen = steps_of(rows), Counter()
+    most = max(Counter(row["epoch"] for row in steps).values(), default=1)
     for row in steps:
-        count[row["epoch"]] = count.get(row["epoch"], 0) + 1
-    most, seen = max(count.values(), default=1), {}
-    for row in steps:
-        seen[row["epoch"]] = seen.get(row["epoch"], 0) + 1
+        seen[row["epoch"]] += 1
         yield row["epoch"] - 1 + seen[row["epoch"]] / most, row
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate.utils import parse_flag_from_env
 
 from defect_lora.data.files import InputError
 
@@ -23,13 +23,6 @@ def processes() -> PartialState:  # with process_index, num_processes, is_main_p
     launched = "LOCAL_RANK" in os.environ
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (launched and not torch.cuda.is_available())
     return PartialState(cpu=cpu, timeout=timedelta(days=30))
-
-# %% ../../nbs/training/02_device.ipynb #6ae452de
-def sum_over_processes(
-    number: int,  # of this process
-) -> int:
-    "The sum over all processes, once all have come here."
-    return sum(gather_object([number]))
 
 # %% ../../nbs/training/02_device.ipynb #e8f29c8e
 def _choose_precision(

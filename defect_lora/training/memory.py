@@ -88,7 +88,7 @@ def measure(
         cost = once()
         if cost.seconds < 2:
             cost = min(cost, once(), key=lambda cost: cost.seconds)  # the first time is slower
-        return replace(cost, forward_seconds=_forward(loss_of, device)) if forward else cost
+        return replace(cost, forward_seconds=_forward_seconds(loss_of)) if forward else cost
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -100,7 +100,7 @@ def measure(
 
 
 @torch.no_grad()
-def _forward(loss_of, device):
+def _forward_seconds(loss_of):
     start = time.perf_counter()
     float(loss_of())  # waits for the device
     return time.perf_counter() - start
@@ -118,7 +118,7 @@ def _on_cpu(model, loss_of):
 def _on_gpu(model, loss_of, device, later):
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device) - sum(_bytes(p.grad) for p in model.parameters() if p.grad is not None)
+    before = torch.cuda.memory_allocated(device) - sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -130,11 +130,7 @@ def _on_gpu(model, loss_of, device, later):
 
 
 def _gradient_bytes(model):
-    return sum(_bytes(parameter) for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _bytes(tensor):
-    return tensor.numel() * tensor.element_size()
+    return sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
 
 # %% ../../nbs/training/03_memory.ipynb #c384b2d5
 def free_bytes(

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from ..data.files import write_atomically
-
 # %% ../../nbs/training/06_metrics.ipynb #ffde39f5
 def read_metrics(
     path: Path,  # RUN/metrics.jsonl; where there is none, there are no rows
@@ -81,16 +79,6 @@ def _parsed(lines):
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line.decode("utf-8", errors="replace")))
     return rows
-
-# %% ../../nbs/training/06_metrics.ipynb #a4bf6e73
-def write_metrics(path: Path, rows: list) -> None:
-    "Replace a metrics file, whole."
-    write_atomically(path, as_lines(rows))
-
-# %% ../../nbs/training/06_metrics.ipynb #e85d97f8
-def as_lines(rows: list) -> str:
-    "Rows as they stand in the file."
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 # %% ../../nbs/training/06_metrics.ipynb #8c858f78
 def losses(rows: list) -> list:  # (step, loss)

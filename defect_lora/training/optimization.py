@@ -159,7 +159,7 @@ class Updates:
         "What AdamW's memory will take beyond what it has, once all that the run trains has had a step."
         optimizer = self.optimizer.optimizer
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        return sum(2 * parameter.numel() * parameter.element_size() for parameter in held if parameter not in optimizer.state)
+        return sum(2 * parameter.nbytes for parameter in held if parameter not in optimizer.state)
 
     def _scale(self):
         "The loss scale of half precision; it falls where a step overflowed and was skipped."

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -18,12 +17,12 @@ import torch
 from accelerate import Accelerator
 
 from defect_lora.data.dataset import DefectSpectrumDataset
-from defect_lora.data.files import InputError, file_sha256, replace_folder, write_atomically
+from defect_lora.data.files import InputError, file_sha256, json_lines, write_atomically
 from defect_lora.training.backup import Backup, restore_run
 from defect_lora.training.checkpoints import disk_error, last_checkpoint, list_checkpoints, lock_run, quarantine, save_checkpoint, step_of
 from defect_lora.training.checkpoints import sweep
 from defect_lora.training.config import TrainConfig, current_names, differences, find_data, find_masks, note_data_places
-from defect_lora.training.metrics import MetricsReader, as_lines, losses, read_metrics, write_metrics
+from defect_lora.training.metrics import MetricsReader, losses, read_metrics
 from defect_lora.training.stopping import best_of
 from defect_lora.training.curves import save_curves
 
@@ -147,7 +146,7 @@ class RunFolder:
         if len(losses(rows)) < step:
             rows = read_metrics(self.checkpoints / f"step_{step:07d}" / "metrics.jsonl")
         if self.is_writer and (rows or (self.path / "metrics.jsonl").exists()):
-            write_metrics(self.path / "metrics.jsonl", rows)
+            write_atomically(self.path / "metrics.jsonl", json_lines(rows))
         return rows
 
     def draw_curves(self) -> None:
@@ -177,7 +176,7 @@ class RunFolder:
             state | dict(best=best, config=asdict(self.config)),
             self.config.checkpoints_total_limit,
             also=(best_step or (best or {}).get("step"),),
-            texts={"metrics.jsonl": as_lines(rows)},
+            texts={"metrics.jsonl": json_lines(rows)},
         )
         self.copy()
         return path
@@ -196,14 +195,6 @@ class RunFolder:
         if found is not None:
             _check_state(found[1], self.config, identity, self.path)
         return found
-
-    def keep_model(
-        self,
-        name: str,  # model or best
-        save: Callable[[Path], None],  # writes the model into the folder that it is given
-    ) -> None:
-        "Save a model, whole or not at all."
-        replace_folder(self.path / name, save)
 
     def explain(
         self,

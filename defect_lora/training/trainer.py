@@ -17,7 +17,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from tqdm.auto import tqdm
 
-from defect_lora.data.files import InputError, RunError, check_names
+from defect_lora.data.files import InputError, RunError, check_names, replace_folder
 from defect_lora.data.layouts import is_good
 from defect_lora.model.base import SOLVERS, encode_words, load_base, make_scheduler
 from defect_lora.model.pipeline import DefectPipeline, check_size, fingerprint, size_multiple
@@ -248,7 +248,7 @@ class Trainer:
         self.validator.validate(planned, self._keep_best)
 
     def _keep_best(self):
-        self.folder.keep_model("best", self._pipeline().save_pretrained)
+        replace_folder(self.folder.path / "best", self._pipeline().save_pretrained)
         self.save(best_step=self.step)
 
     def _resume(self):
@@ -296,7 +296,7 @@ class Trainer:
         "Save the trained model where `generate` looks for it, and say why training ended early, if it did."
         reason = self.stop_reason()
         if self.folder.is_writer:
-            self.folder.keep_model("model", self._pipeline().save_pretrained)
+            replace_folder(self.folder.path / "model", self._pipeline().save_pretrained)
             if reason and reason not in [row.get("stopped") for row in self.rows()]:
                 self.save()
                 self.folder.record(dict(step=self.step, stopped=reason))

@@ -108,17 +108,8 @@ class Validator:
 
     def _record(self, planned, kind, work):
         start = time.perf_counter()
-        found = work()
-        self.folder.record(
-            dict(
-                step=planned.step + 1,
-                epoch=planned.epoch,
-                phase=planned.phase.name,
-                validation=kind,
-                **found,
-                seconds=round(time.perf_counter() - start, 2),
-            )
-        )
+        row = dict(step=planned.step + 1, epoch=planned.epoch, phase=planned.phase.name, validation=kind) | work()
+        self.folder.record(row | dict(seconds=round(time.perf_counter() - start, 2)))
 
     def _judge(self, folder, count, planned, keep_best):
         found = self.evaluate(folder, count)
