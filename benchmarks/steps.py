@@ -1,22 +1,36 @@
 """How few passes do? `python benchmarks/steps.py --run RUN [RUN ...] --real DIR [--per-class N] [--seeds N] [--out FILE]`.
 
-Trained runs generate the same images (class, seed) with each solver, number of steps and guidance interval; each set is judged against
-real images that no run has seen, by class accuracy and KID. A row has the UNet's passes for an image, and a set for each run and seed, so
-that whoever reads it sees what the seeds differ by. What is in the file already is not made again.
+Trained runs generate the same images (class, seed) with each solver, number of steps and guidance interval, and with the UNet's deep
+blocks computed in every second or third step alone and remembered between (DeepCache, Ma et al. 2023); each set is judged against real
+images that no run has seen, by class accuracy and KID. A row has the UNet's passes for an image, and a set for each run and seed, so that
+whoever reads it sees what the seeds differ by. What is in the file already is not made again.
 """
 
 import argparse
 import json
 import time
+from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from statistics import fmean, stdev
 
 HERE = Path(__file__).parent
+BATCH = 16
 WHOLE, NONE = (0.0, 1.0), (0.0, 0.0)  # guided in each step, and in none
-ROWS = {  # solver -> steps -> intervals
-    "dpmsolver++": {10: (WHOLE, (0.25, 1.0), (0.25, 0.75), NONE), 5: (WHOLE,), 20: (WHOLE, (0.25, 1.0), (0.25, 0.75), NONE)},
-    "ddim": {25: (WHOLE, (0.25, 1.0), NONE), 50: (WHOLE,)},
-}
+ROWS = [  # solver, steps, guided interval, deep blocks in every so many steps
+    ("dpmsolver++", 10, WHOLE, 1),
+    ("dpmsolver++", 10, (0.25, 1.0), 1),
+    ("dpmsolver++", 10, (0.5, 1.0), 1),
+    ("dpmsolver++", 10, NONE, 1),
+    ("dpmsolver++", 10, WHOLE, 2),
+    ("dpmsolver++", 5, WHOLE, 1),
+    ("dpmsolver++", 15, WHOLE, 1),
+    ("dpmsolver++", 20, WHOLE, 1),
+    ("dpmsolver++", 20, WHOLE, 2),
+    ("dpmsolver++", 20, WHOLE, 3),
+    ("ddim", 25, WHOLE, 1),
+    ("ddim", 50, WHOLE, 1),
+]
 
 
 def passes(steps, interval):
@@ -34,13 +48,35 @@ def known_features(folder):
     return extract_features(paths), list(names)
 
 
-def generate(pipe, steps, interval, seed, per_class, scale):
+def remember_deep(unet, every):
+    "For a with block, the blocks below the highest resolution run in every so many passes, and what they returned is used between."
+    from defect_lora.model.fast_unet import _with_forwards
+
+    def kept(module):
+        stock, calls, last = module.forward, count(), []
+
+        def forward(*args, **kwargs):
+            if next(calls) % every == 0:
+                last[:] = [stock(*args, **kwargs)]
+            return last[0]
+
+        return forward
+
+    deep = [*unet.down_blocks[1:], unet.mid_block, *unet.up_blocks[:-1]]
+    return _with_forwards({module: kept(module) for module in deep}) if every > 1 else nullcontext()
+
+
+def generate(pipe, row, seed, per_class, scale):
     "Images of each class, a class after the other."
     from defect_lora.model.pipeline import image_seed
 
     labels = [i for i in range(len(pipe.classes)) for _ in range(per_class)]
     seeds = [image_seed(seed, label, i % per_class) for i, label in enumerate(labels)]
-    return pipe(labels, steps, scale, seeds=seeds, batch_size=16, guidance_interval=interval, progress=False).images, labels
+    images, how = [], dict(guidance_interval=tuple(row["interval"]), progress=False)
+    for at in range(0, len(labels), BATCH):
+        with remember_deep(pipe.model.unet, row["deep_every"]):
+            images += pipe(labels[at : at + BATCH], row["steps"], scale, seeds=seeds[at : at + BATCH], **how).images
+    return images, labels
 
 
 def judged(images, labels, classes, real, names):
@@ -63,26 +99,26 @@ def measured(plain, row, run, seed, args, known):
     "A set of images, judged."
     start = time.process_time()
     pipe = plain.fast() if row["solver"] == "dpmsolver++" else plain
-    images, labels = generate(pipe, row["steps"], row["interval"], seed, args.per_class, args.scale[run])
+    images, labels = generate(pipe, row, seed, args.per_class, args.scale[run])
     seconds = time.process_time() - start
     return dict(run=run, seed=seed, cpu_seconds=round(seconds, 1)) | judged(images, labels, pipe.classes, *known)
 
 
 def rows():
     "What is compared."
-    every = [(solver, steps, interval) for solver, counts in ROWS.items() for steps, many in counts.items() for interval in many]
-    return [dict(solver=solver, steps=steps, interval=list(i), passes=passes(steps, i), sets=[]) for solver, steps, i in every]
+    names = ("solver", "steps", "interval", "deep_every")
+    return [dict(zip(names, row, strict=True)) | dict(passes=passes(*row[1:3]), sets=[]) for row in ROWS]
 
 
 def show(found):
-    print(f"{'solver':14}{'steps':>6}  {'guided':12}{'passes':>7}{'own class':>18}{'KID':>8}")
+    print(f"{'solver':14}{'steps':>6}  {'guided':12}{'deep in':>8}{'passes':>7}{'own class':>18}{'KID':>14}{'CPU':>7}")
     for row in found["rows"]:
         if row["sets"]:
-            shares = [one["class_accuracy"] for one in row["sets"]]
-            apart = f" +- {stdev(shares):.1%}" if len(shares) > 1 else ""
-            guided = "none" if row["interval"] == list(NONE) else "{:g} to {:g}".format(*row["interval"])
-            kid = fmean(one["kid"] for one in row["sets"])
-            print(f"{row['solver']:14}{row['steps']:6}  {guided:12}{row['passes']:7}{fmean(shares):10.1%}{apart:>8}{kid:8.1f}")
+            guided = "none" if list(row["interval"]) == list(NONE) else "{:g} to {:g}".format(*row["interval"])
+            share, kid, seconds = ([one[name] for one in row["sets"]] for name in ("class_accuracy", "kid", "cpu_seconds"))
+            apart = (f" +- {stdev(share):.1%}", f" +- {stdev(kid):.0f}") if len(share) > 1 else ("", "")
+            how = f"{row['solver']:14}{row['steps']:6}  {guided:12}{'1 of ' + str(row['deep_every']):>8}{row['passes']:7}"
+            print(f"{how}{fmean(share):10.1%}{apart[0]:>8}{fmean(kid):8.1f}{apart[1]:>6}{fmean(seconds):7.0f}")
 
 
 def main():
@@ -90,13 +126,14 @@ def main():
     parser.add_argument("--run", nargs="+", required=True)
     parser.add_argument("--real", required=True)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "steps.json")
-    parser.add_argument("--per-class", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--per-class", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     from defect_lora.model.pipeline import DefectPipeline, find_model, read_training
 
-    pipes = {Path(run).name: DefectPipeline.from_pretrained(run) for run in args.run}
-    args.scale = {Path(run).name: read_training(find_model(run))["guidance_scale"] for run in args.run}
+    seeds = {json.loads((Path(run) / "config.json").read_text())["seed"]: run for run in args.run}  # a run is known by its seed
+    pipes = {seed: DefectPipeline.from_pretrained(run) for seed, run in seeds.items()}
+    args.scale = {seed: read_training(find_model(run))["guidance_scale"] for seed, run in seeds.items()}
     known, found = known_features(args.real), dict(guidance_scale=args.scale, per_class=args.per_class, rows=rows())
     if args.out.exists():
         found = json.loads(args.out.read_text())
