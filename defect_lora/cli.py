@@ -283,13 +283,10 @@ class Generate:
 
     def _paint(self, pipe, names):
         from defect_lora.generation.painting import GUIDANCE, paint_defects
-        from defect_lora.model.pipeline import FAST_STEPS
 
         good, real = _photographs(self.run, self.pairs, pipe.classes)
         sampling = self._sampling() | (dict(guidance_scale=GUIDANCE) if self.guidance_scale is None else {})
-        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end, and steps to fit in
-        if self.num_inference_steps is None:
-            sampling["num_inference_steps"] = max(sampling["num_inference_steps"], FAST_STEPS)
+        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end
         paint_defects(
             pipe,
             self.out,
