@@ -23,7 +23,8 @@ from ..data.images import mask_to_image, open_image, size_within
 from ..data.layouts import find_good_parts
 from ..evaluation.report import percent
 from ..generation.image_set import defect_names
-from ..generation.painting import GUIDANCE, add_pair, paint_images
+from ..generation.painting import GUIDANCE, paint_images
+from ..generation.pairs import add_pair
 from ..generation.placement import Places
 from ..model.pipeline import FAST_STEPS, DefectPipeline
 from .panel import GeneratingPanel, Stopped, action_button, encode_image, field, picture, wrapping_row
