@@ -100,8 +100,10 @@ def _make_rows(images, wanted, make, bar) -> Iterator:
 def _say_start(images, kept, unit):
     "Log what is already there, and that so many images are better kept in shards."
     count = len(images.rows)
+    out = sum(map(images.is_rejected, images.rows))
     if kept:
-        log.info("%s: %d of %d %ss are already there", images.out, kept, count, unit)
+        taken = f", {out} were taken out (to make others in their place: top_up, or --top-up)" if out else ""
+        log.info("%s: %d of %d %ss are already there%s", images.out, kept - out, count, unit, taken)
     if count > _LOOSE_FILES and "shard" not in images.rows[0]:
         log.warning(
             "%d images as loose files: most disks and loaders prefer shards, tar files of a thousand or so (shard_size, or --shard-size)",
