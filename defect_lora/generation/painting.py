@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from scipy import ndimage
@@ -29,7 +28,7 @@ from defect_lora.generation.sampling import fill_set
 from defect_lora.model.base import encode_latents
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, in_batches, make_generators
 from defect_lora.training.device import processes
-from defect_lora.training.latents import derive_seed
+from defect_lora.training.latents import derive_seed, latent_mask
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +43,9 @@ def encode_photograph(
     return encode_latents(pipe.vae, pixels).to(pipe.device, pipe.model.dtype)[0]
 
 
-def _latent_mask(pipe, mask):
+def _inside(pipe, mask):
     "The latents that any of a mask's pixels belongs to: (1, h, w) bool."
-    square = torch.from_numpy(fit_mask(mask, pipe.size, "pad")).float()
-    return F.max_pool2d(square[None], pipe.vae_scale_factor) > 0
+    return latent_mask(fit_mask(mask, pipe.size, "pad"), pipe.latent_shape[-2:])[None] > 0
 
 
 def _to_photograph(levels, size, window):
@@ -164,7 +162,7 @@ def paint_batch(
 ) -> list:  # of Pair
     "Paint a batch."
     before = torch.stack(encoded)
-    inside = torch.stack([_latent_mask(pipe, mask) for mask in masks]).to(pipe.device)
+    inside = torch.stack([_inside(pipe, mask) for mask in masks]).to(pipe.device)
     generators = make_generators(len(images), seeds=seeds)
     noise = randn_tensor((len(images), *pipe.latent_shape), generator=generators, device=pipe.device, dtype=pipe.model.dtype)
     shown = pipe(

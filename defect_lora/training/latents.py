@@ -163,6 +163,14 @@ class ImageEncoder:
             self.keep = False
         return moments
 
+# %% ../../nbs/training/01_latents.ipynb #4ab03e6d
+def latent_mask(
+    mask: np.ndarray | torch.Tensor,  # (height, width) of an image as the model sees it
+    size: tuple[int, int],  # of its latents
+) -> torch.Tensor:  # (h, w) float
+    "At the latents' resolution: marked is what any marked pixel belongs to."
+    return F.adaptive_max_pool2d(torch.as_tensor(mask).float()[None, None], size)[0, 0]
+
 # %% ../../nbs/training/01_latents.ipynb #bbaa54bd
 def _encode_images(
     items: Iterable[dict],  # pixel_values, class_labels and perhaps mask, as LatentDataset.read gives them
@@ -172,16 +180,10 @@ def _encode_images(
     rows = []
     for item in items:
         moments = encoder(item["pixel_values"])
-        mask = _latent_mask(item.get("mask"), moments["mean"].shape[-2:])
-        rows.append((moments["mean"], moments["std"], mask, torch.tensor(int(item["class_labels"]))))
+        size = moments["mean"].shape[-2:]
+        mask = torch.zeros(size) if item.get("mask") is None else latent_mask(item["mask"], size)
+        rows.append((moments["mean"], moments["std"], torch.stack([mask, mask.flip(-1)]), torch.tensor(int(item["class_labels"]))))
     return _Moments(*map(torch.stack, zip(*rows)))
-
-
-def _latent_mask(mask, size):
-    "The mask of an image and of the flipped image, at the latents' resolution; zeros for None."
-    mask = torch.zeros(size) if mask is None else torch.as_tensor(mask).float()
-    small = F.adaptive_max_pool2d(mask[None, None], size)[0, 0]
-    return torch.stack([small, small.flip(-1)])
 
 # %% ../../nbs/training/01_latents.ipynb #28d8a287
 @dataclass
