@@ -187,11 +187,11 @@ def judge(
     grade = "Cannot tell" if small else _grade(accuracy, chance, _is_told(total["kid"]), faults, bool(few))
     why = _why_not(small or few, accuracy["real_baseline"]) if grade == "Cannot tell" else ""
     if chance == 1:
-        said = f"{grade}{why}: there is one class only, so its accuracy cannot be measured; {_told(total['kid'])}."
+        said = f"{grade}{why}: there is one class only, so its accuracy cannot be measured; {_told(total['kid'], faults)}."
         return grade, " ".join([said, *(fault.said for fault in faults)])
     said = (
         f"{grade}{why}: {percent(accuracy['value'])} of the generated images are given their own class "
-        f"(chance {percent(chance)}, unseen real images {percent(accuracy['real_baseline'])}), and {_told(total['kid'])}."
+        f"(chance {percent(chance)}, unseen real images {percent(accuracy['real_baseline'])}), and {_told(total['kid'], faults)}."
     )
     return grade, " ".join([said, *(fault.said for fault in faults)])
 
@@ -214,12 +214,15 @@ def _why_not(few, best):
     return ", too few real images to check the classifier" if best is None else ", the classifier fails on real images too"
 
 
-def _told(kid):
+def _told(kid, faults):
+    "What the set's features say; what is a fault tells the set from real ones all the same."
     told = _is_told(kid)
     if told is None:
         return "as a set they could not be compared with real ones"
     reached = f"KID {number(kid['value'])}, by chance up to {number(kid['told_above'])}"
-    return f"as a set they {'can' if told else 'cannot'} be told from real ones ({reached})"
+    if told or not faults:
+        return f"as a set they {'can' if told else 'cannot'} be told from real ones ({reached})"
+    return f"as a set their features alone do not tell them from real ones ({reached})"
 
 # %% ../../nbs/evaluation/06_verdict.ipynb #ef53678e
 def cautions(
