@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from defect_lora.cli import main
 from defect_lora.data.cables import CLASSES, render_bundle, render_cable, sample_bundle
@@ -180,6 +180,24 @@ def test_a_faint_watermark(tmp_path, real):
 
     report = evaluate(real, save(tmp_path / "stamped", stamped))
     assert "a watermark?" in report["verdict"] and grade(report) != "Good"
+
+
+@pytest.mark.parametrize(
+    ("hit", "said", "grades"),
+    [
+        (lambda name, i: True, "They are blurred", ["Weak"]),
+        (lambda name, i: name == "good", "Blurred or noisy: good.", ["Weak", "Usable"]),
+        (lambda name, i: i % 8 < 3, "unlike every real image of their class", ["Weak", "Usable"]),
+    ],
+    ids=["all", "one class", "three of eight"],
+)
+def test_blur(tmp_path, real, hit, said, grades):
+    def made(name, i):
+        image = cable(name, 100 + i)
+        return image.filter(ImageFilter.GaussianBlur(0.8)) if hit(name, i) else image
+
+    report = evaluate(real, save(tmp_path / "blurred", made))
+    assert said in report["verdict"] and grade(report) in grades
 
 
 @pytest.mark.parametrize("shift", [-40, 40])

@@ -7,6 +7,7 @@ __all__ = ['Sets', 'sharpness_features', 'Extracted', 'measure_part', 'measure_a
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #ce4b147c
 import contextlib
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -91,15 +92,27 @@ def sharpness_features(
     return Features("sharpness", prepare, lambda batch: batch.mean((2, 3)), key=f"mean absolute Laplacian at {size} px")
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #5703ad42
-def _measure_sharpness(real, fake, resamples=200, seed=0):  # value, low, high (95 %), real_baseline: 1
-    "Sharpness of the generated images, as a share of the real ones'."
+def _measure_sharpness(real, fake, labels, fake_labels, resamples=200, seed=0):  # value, low, high (95 %), real_baseline: 1
+    "Sharpness of the generated images, as a share of that of real ones in the same mix of classes."
+    real, weights = real.sort().values, _in_mix(labels, fake_labels)[real.argsort()]
+    real, weights = real[weights > 0], weights[weights > 0]
     if min(len(real), len(fake)) < 2:
         return not_measured()
     generator = torch.Generator().manual_seed(seed)
-    picks = [rows[torch.randint(len(rows), (resamples, len(rows)), generator=generator)] for rows in (fake, real)]
-    medians = [rows.median(1).values for rows in picks]
+    picks = fake[torch.randint(len(fake), (resamples, len(fake)), generator=generator)]
+    of_real = real[torch.multinomial(weights, resamples * len(real), replacement=True, generator=generator)].view(resamples, -1)
+    medians = [rows.median(1).values for rows in (picks, of_real)]
     low, high = (medians[0] / medians[1].clamp_min(1e-9)).quantile(torch.tensor([0.025, 0.975], dtype=real.dtype)).tolist()
-    return dict(value=float(fake.median() / real.median().clamp_min(1e-9)), low=low, high=high, real_baseline=1.0)
+    middle = real[(weights.cumsum(0) >= 0.5 - 1e-9).int().argmax()]
+    return dict(value=float(fake.median() / middle.clamp_min(1e-9)), low=low, high=high, real_baseline=1.0)
+
+
+def _in_mix(labels, fake_labels):  # (n,), whose sum is 1
+    "What real images weigh, mixed from the classes as the generated ones are."
+    size = len(torch.cat([labels, fake_labels]).bincount())
+    counts = [ids.bincount(minlength=size).double() for ids in (labels, fake_labels)]
+    weights = (counts[1] / counts[0].clamp_min(1))[labels]
+    return weights / weights.sum()
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #3904a517
 def _cells(image):
@@ -153,9 +166,7 @@ _LEAST_SPREAD = 4.0  # levels of 255, where photographs are all alike
 
 def _find_mark(real, fake, labels, fake_labels):  # (n, 6912) and (m, 6912) -> share of the picture
     "Where the means differ by more than what photographs have nearby."
-    size = int(max(labels.max(), fake_labels.max())) + 1
-    weights = (fake_labels.bincount(minlength=size) / len(fake) / labels.bincount(minlength=size).clamp_min(1))[labels].double()
-    weights = weights / weights.sum()
+    weights = _in_mix(labels, fake_labels)
     usual, mean = weights @ real, fake.mean(0)
     variance = weights @ (real - usual).square()
     error = (variance * weights.square().sum() + fake.var(0) / len(fake)).sqrt()
@@ -168,13 +179,15 @@ def _find_mark(real, fake, labels, fake_labels):  # (n, 6912) and (m, 6912) -> s
 _BEYOND = 1.25  # times the largest distance of a real image to the nearest other one of its class
 
 
-def _find_unlike(real, fake, labels, fake_labels, least=1e-6):  # (m,) bool
-    "Which generated images are further from every real one of their class than real ones are from each other."
-    scale = real.std(0, correction=0).clamp_min(least)
+_SHARPER = math.log(1 / 0.65)  # cables of 128 px, blurred by 0.6 px or with noise of 11 levels
+
+
+def _find_unlike(real, fake, labels, fake_labels, scale, least=0.0):  # (m,) bool
+    "Which generated images are further from every real one of their class than real ones are from each other, and than a least distance."
     among = _nearest_of_class(torch.cdist(real / scale, real / scale).fill_diagonal_(torch.inf), labels, labels)
     among = among[among.isfinite()]
     distance = _nearest_of_class(torch.cdist(fake / scale, real / scale), fake_labels, labels)
-    return distance > _BEYOND * among.max() if len(among) > 2 else torch.zeros(len(fake), dtype=torch.bool)
+    return distance > max(_BEYOND * float(among.max()), least) if len(among) > 2 else torch.zeros(len(fake), dtype=torch.bool)
 
 
 def _nearest_of_class(distances, labels, other_labels):
@@ -315,7 +328,7 @@ def measure_faults(
     measures = dict(
         class_accuracy=_measure_accuracy(sets, predicted, held_out, r, f),
         memorized=measure_memorized(extracted.neighbours, f),
-        sharpness=_measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], seed=seed),
+        sharpness=_measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], *labels, seed=seed),
     )
     for name, of in (("level", _level), ("tint", _tint)):
         pair = extracted.colours and (of(extracted.colours[0][r]), of(extracted.colours[1][f]))
@@ -342,10 +355,16 @@ def _measure_variety(extracted, r, f, labels, seed):
 def _measure_unlike(extracted, chosen):
     "The share of generated images that are unlike their class."
     labels = extracted.sets.real_labels, extracted.sets.fake_labels
-    found = _find_unlike(extracted.real, extracted.fake, *labels)
+    sharpness = [rows.clamp_min(0.1).log()[:, None] for rows in extracted.sharpness]
+    found = _find_unlike(extracted.real, extracted.fake, *labels, _deviation(extracted.real, 1e-6))
+    found |= _find_unlike(*sharpness, *labels, 1, _SHARPER)
     if extracted.colours:
-        found |= _find_unlike(*extracted.colours, *labels, 10)  # grey levels
+        found |= _find_unlike(*extracted.colours, *labels, _deviation(extracted.colours[0], 10))  # grey levels
     return wilson_interval(int(found[chosen].sum()), len(found[chosen])) | dict(real_baseline=0.0)
+
+
+def _deviation(rows, least):
+    return rows.std(0, correction=0).clamp_min(least)
 
 
 def _measure_unchanging(extracted):

@@ -113,13 +113,25 @@ def _unchanging(total, per_class):
     return [_Fault(said, _USABLE)] if total["marked"]["value"] and not _far(total, per_class) else []
 
 
+_BLURRED, _SEVERELY = 0.8, 0.65  # of the real images' sharpness; real against real never came below .95
+
+
 def _sharpness(total, per_class):
+    "Blurred or noisy: all together, or some classes, severely."
     sharp = total["sharpness"]
-    if sharp["value"] is not None and sharp["high"] < 0.8:
-        return [_Fault(f"They are blurred: {percent(sharp['value'])} of the real images' sharpness.", _USABLE)]
-    if sharp["value"] is not None and sharp["low"] > 1.25:
-        return [_Fault(f"They are noisy: {sharp['value']:.1f} times the real images' sharpness.", _USABLE)]
-    return []
+    best = _WEAK if _is_unsharp(total, _SEVERELY) else _USABLE
+    if not _is_unsharp(total, _BLURRED):
+        few = ", ".join(name for name, c in per_class.items() if min(c["n_real"], c["n_fake"]) >= 5 and _is_unsharp(c, _SEVERELY))
+        return [_Fault(f"Blurred or noisy: {few}.", _USABLE)] if few else []
+    if sharp["value"] < 1:
+        return [_Fault(f"They are blurred: {percent(sharp['value'])} of the real images' sharpness.", best)]
+    return [_Fault(f"They are noisy: {sharp['value']:.1f} times the real images' sharpness.", best)]
+
+
+def _is_unsharp(part, share):
+    "Whether sharpness is surely below a share of the real images', or above its inverse."
+    sharp = part["sharpness"]
+    return sharp["value"] is not None and (sharp["high"] < share or sharp["low"] > 1 / share)
 
 
 _LEVELS, _TINTS = 10, 3  # of 255: what a person sees where images lie side by side
