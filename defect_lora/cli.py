@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import sys
-from contextlib import redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from io import StringIO
@@ -246,6 +246,7 @@ class Generate:
     fast: bool = False  # a multistep solver, DPM-Solver++, with 20 steps if --num-inference-steps does not say otherwise
     batch_size: int = 8  # images generated at once; changes an image by rounding alone
     top_up: bool = False  # make one more for each image that evaluate --curate took out, so that --per-class are there
+    tries: int = 1  # make an image up to so many times, until a classifier of the run's photographs gives it its class
     shard_size: int | None = None  # write tar files of so many images each, in WebDataset's layout, instead of loose files
     base: str | None = None  # folder or Hub id of the base, where the model's own is not found
     pairs: Pairs = field(default_factory=Pairs)
@@ -276,17 +277,34 @@ class Generate:
             batch_size=self.batch_size,
             shard_size=self.shard_size,
             top_up=self.top_up,
+            judge=self._judge(pipe) if self.tries > 1 else None,
+            tries=self.tries,
             **self._sampling(),
         )
         manifest = Path(self.out) / "manifest.jsonl"
         return [f"{len(manifest.read_text(encoding='utf-8').splitlines())} images: {self.out}", f"manifest: {manifest}"]
 
+    def _judge(self, pipe):
+        "A classifier of what the run was trained on; the set says that it was chosen so."
+        from defect_lora.evaluation.classifier import ClassJudge
+        from defect_lora.evaluation.curation import note_curation
+        from defect_lora.evaluation.features import choose_features
+
+        with _remedy("leave --tries out"):
+            photographs = _trained_on(self.run, pipe.classes, size=pipe.size)
+        judge = ClassJudge(photographs, choose_features(pipe.base_name))
+        note_curation(self.out, judge.known)
+        return judge
+
     def _paint(self, pipe, names):
         from defect_lora.generation.painting import GUIDANCE, paint_defects
+        from defect_lora.model.pipeline import FAST_STEPS
 
         good, real = _photographs(self.run, self.pairs, pipe.classes)
         sampling = self._sampling() | (dict(guidance_scale=GUIDANCE) if self.guidance_scale is None else {})
-        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end
+        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end, and steps to fit in
+        if self.num_inference_steps is None:
+            sampling["num_inference_steps"] = max(sampling["num_inference_steps"], FAST_STEPS)
         paint_defects(
             pipe,
             self.out,
@@ -315,7 +333,7 @@ class Generate:
 
     def _check(self):
         _at_least(1, per_class=self.per_class, num_inference_steps=self.num_inference_steps)
-        _at_least(1, batch_size=self.batch_size, shard_size=self.shard_size)
+        _at_least(1, batch_size=self.batch_size, shard_size=self.shard_size, tries=self.tries)
         _at_least(0, seed=self.seed, guidance_scale=self.guidance_scale)
         _output_folder(self.out)
         if (Path(self.out) / "config.json").exists():
@@ -325,6 +343,7 @@ class Generate:
         _check_pairs(self.pairs)
         _require(not self.top_up or self.shard_size is None, "--top-up", "given", "left out: nothing is taken out of shards")
         _require(not self.pairs.pairs or self.shard_size is None, "--shard-size", self.shard_size, "left out: pairs are loose files")
+        _require(not self.pairs.pairs or self.tries == 1, "--tries", self.tries, "left out: pairs have tries of their own")
         if self.pairs.pairs:
             _check_real_masks(self.run, self.pairs)
 
@@ -382,24 +401,35 @@ def _photographs(run, pairs, classes):
 def _real_images(run, pairs, classes):
     "Those given, else those that the run was trained on."
     from defect_lora import DefectSpectrumDataset
-    from defect_lora.training.run_folder import open_photographs
 
     if pairs.real:
         return DefectSpectrumDataset(pairs.real, category=pairs.category, masks_in=pairs.masks)
+    with _remedy("give real images with masks as --real"):
+        return _trained_on(run, classes, pairs.masks)
+
+
+def _trained_on(run, classes, masks=None, **options):
+    "The photographs that a run was trained on."
+    from defect_lora.training.run_folder import open_photographs
+
     if not (Path(run) / "model").is_dir():
-        raise InputError(f"{run} is a model alone and does not say what it was trained on; give real images with masks as --real")
+        raise InputError(f"{run} is a model alone and does not say what it was trained on")
     trained = TrainConfig.load(Path(run) / "config.json")
-    try:
-        folder = find_data(trained, run)
-        masks = trained.masks if pairs.masks is None else str(Path(pairs.masks).resolve())
-        found = open_photographs(replace(trained, masks=masks), run, folder)
-    except InputError as error:
-        raise InputError(f"{error}; give real images with masks as --real") from None
+    trained = trained if masks is None else replace(trained, masks=str(Path(masks).resolve()))
+    folder = find_data(trained, run)
+    found = open_photographs(trained, run, folder, fit=trained.fit, **options)
     if found.classes != classes:
-        raise InputError(
-            f"{folder} is not what {run} was trained on (its classes are {', '.join(found.classes)}); give the photographs as --real"
-        )
+        raise InputError(f"{folder} is not what {run} was trained on (its classes are {', '.join(found.classes)})")
     return found
+
+
+@contextmanager
+def _remedy(text):
+    "Adds to an error what to do."
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; {text}") from None
 
 
 def _names(text):
@@ -535,6 +565,16 @@ def _not_trained_on(args):
     return real, [f"{said}; judged by are the {len(others)} others."]
 
 
+def _chosen_by(fake, real):
+    "A line where the images were chosen by real ones that judge them here."
+    from defect_lora.evaluation.curation import read_curation
+
+    known = read_curation(fake)
+    seen = sum(file_sha256(sample.path) in known for sample in real.samples) if known else 0
+    said = "so the share that is given its class says little: judge by photographs that neither training nor choice has seen"
+    return [f"{seen} of the {len(real)} real images have also chosen the generated ones (--tries, --curate), {said}."] if seen else []
+
+
 def _write_reports(args, split):
     "Write the report, and again with each part that takes long: what is done stays."
     from defect_lora import Evaluator
@@ -549,7 +589,7 @@ def _write_reports(args, split):
         evaluator.names = dict(real=args.real, fake=args.fake)
     else:
         evaluator = Evaluator(real, args.fake, args.features, category=args.category, progress=True, **trained)
-    evaluator.notes += [*seen, *notes, *said]
+    evaluator.notes += [*seen, *notes, *said, *_chosen_by(args.fake, real)]
     report = evaluator.report()
     report.sections += [crops.section] if crops else []
     write_report(report, args.out, args.run)
@@ -690,6 +730,7 @@ class Demo:
     epochs: int = 80  # passes over the images; the recipe tuned, which wants more time, has 200
     per_class: int = 10  # images of each class, rendered and generated
     num_inference_steps: int | None = None  # steps from noise to image, if not the recipe's
+    tries: int = 4  # that an image has to be given its class by a classifier of what was trained on
     seed: int = 0  # everything follows from it
 
     def __call__(self) -> list:  # lines to print
@@ -715,7 +756,7 @@ class Demo:
         return [
             ["data", "--out", data, *f"--size 128 {same}".split()],
             ["train", "--data", data, "--out", run, *f"{train} {same}".split()],
-            ["generate", "--run", run, "--out", generated, *f"{steps} {same}".split()],
+            ["generate", "--run", run, "--out", generated, *f"{steps} --tries {self.tries} {same}".split()],
             ["data", "--out", unseen, *f"--size 128 {more}".split()],
             ["evaluate", "--real", unseen, "--fake", generated, "--out", report, "--run", run],
         ]

@@ -142,7 +142,7 @@ def test_training_again_goes_on(trained):
 
 
 FLAGS = {  # each command's, as scripts may use them; a flag may get a new spelling beside it, and none goes
-    "demo": "--out --epochs --per-class --num-inference-steps --seed",
+    "demo": "--out --epochs --per-class --num-inference-steps --tries --seed",
     "data": "--out --per-class --seed --size",
     "train": "--data --out --category --per-class --base --size --fit --flip --no-flip --rank --alpha --dropout --targets --tokens "
     "--condition-dropout --embedding-lr-scale --weight-decay --max-grad-norm --warmup-steps --decay-from --mask-weight "
@@ -151,7 +151,7 @@ FLAGS = {  # each command's, as scripts may use them; a flag may get a new spell
     "--num-inference-steps --guidance-scale --start --save-every --keep-checkpoints --mirror --tracker --seed --phases "
     "--epochs --recipe --init-embedding",
     "generate": "--run --out --per-class --classes --seed --num-inference-steps --guidance-scale --fast --batch-size --shard-size "
-    "--pairs --good --real --category --layout",
+    "--tries --pairs --good --real --category --layout",
     "evaluate": "--real --fake --category --out --features --usefulness --segmenter --curate --run",
     "help-me": "--data --out --category --masks --good --layout --base --epochs --per-class --trainings --size --steps --seed --dry-run",
     "export": "--fake --out --layout --category --good",

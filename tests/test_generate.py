@@ -1,5 +1,6 @@
 "`generate` as one process, as several, and killed in the middle: the same bytes."
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import time
 import pytest
 
 from defect_lora.data.cables import write_cables
+from defect_lora.data.files import file_sha256
+from defect_lora.data.images import open_image
 from test_cli import run, train
 
 COUNT = 2  # images of each of the nine classes
@@ -106,3 +109,24 @@ def test_killed_and_run_again(trained, alone, tmp_path, kind, pattern):
     subprocess.run(argv, check=True, capture_output=True)
     assert contents(tmp_path / "out") == whole
     assert times == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before}
+
+
+def test_images_of_another_class_are_made_again(trained, alone, tmp_path):
+    "A set that a classifier of the photographs has chosen: whole, made the same when it goes on, and known as chosen."
+    code, _, err = run("generate", "--run", trained, "--out", tmp_path / "a", *FLAGS, "--tries", 2)
+    assert code == 0, err
+    rows, before = [json.loads(line) for line in (tmp_path / "a" / "manifest.jsonl").read_text().splitlines()], contents(tmp_path / "a")
+    assert {row["tries"] for row in rows} == {1, 2} and {row["own_class"] for row in rows} == {True, False}
+    for row in rows:
+        pictures = [(folder / row["file"]) for folder in (alone / "loose", tmp_path / "a")]
+        assert (row["tries"] == 1) == (open_image(pictures[0]).tobytes() == open_image(pictures[1]).tobytes())
+    known = set(json.loads(before["curation.json"])["real"])
+    assert known == {file_sha256(path) for path in (trained.parent / "data").rglob("image/*/*.png")}
+    (tmp_path / "a" / rows[3]["file"]).unlink()
+    code, _, err = run("generate", "--run", trained, "--out", tmp_path / "a", *FLAGS, "--tries", 2)
+    assert code == 0 and contents(tmp_path / "a") == before, err
+    assert "most_tries" in run("generate", "--run", trained, "--out", tmp_path / "a", *FLAGS)[2]
+    said = run("generate", "--run", trained / "model", "--out", tmp_path / "b", *FLAGS, "--tries", 2)
+    assert said[0] == 2 and "leave --tries out" in said[2]
+    code, out, err = run("evaluate", "--real", trained.parent / "data", "--fake", tmp_path / "a", "--out", tmp_path / "report")
+    assert code == 0 and "18 of the 18 real images have also chosen" in (tmp_path / "report" / "report.md").read_text(), err

@@ -102,6 +102,14 @@ def read_curation(
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: not a record of a curation ({error!r}); generate the images anew in another folder") from None
 
+# %% ../../nbs/evaluation/08_curation.ipynb #6312b163
+def note_curation(
+    fake: Path,  # a folder of generated images
+    known: set,  # digests of the real images that its images are chosen by
+) -> None:
+    "Add to what a folder was curated by."
+    write_atomically(Path(fake) / "curation.json", json.dumps(dict(real=sorted(read_curation(fake) | set(known))), indent=1))
+
 # %% ../../nbs/evaluation/08_curation.ipynb #2956f9ef
 def curate(
     fake: Path,  # the folder that the decisions are of
@@ -113,8 +121,7 @@ def curate(
     moves = plan_withdrawal(fake, {Path(decision.path): decision.class_name for decision in rejected}, quarantine)
     if rejected:
         write_atomically(quarantine / "reasons.jsonl", _lines(quarantine / "reasons.jsonl", rejected))
-        known = read_curation(fake).union(*(decision.known for decision in rejected))
-        write_atomically(Path(fake) / "curation.json", json.dumps(dict(real=sorted(known)), indent=1))
+        note_curation(fake, set().union(*(decision.known for decision in rejected)))
         withdraw(fake, moves, quarantine)
     for decision in decisions:
         kept, moved = counts.get(decision.class_name, (0, 0))

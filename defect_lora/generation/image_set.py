@@ -164,7 +164,7 @@ def _add_member(tar, name, data):
     tar.addfile(member, BytesIO(data))
 
 # %% ../../nbs/generation/00_image_set.ipynb #3db53f12
-_MEASURED = ("painted", "tries", "fit", "changed", "on_part")  # of a pair: known when it is made
+_MEASURED = ("painted", "tries", "own_class", "fit", "changed", "on_part")  # known when an image is made
 
 
 def _is_made(
@@ -272,8 +272,9 @@ class ImageSet:
     def finish(self) -> None:
         "Write the manifest and the labels of all that is there."
         rows = [row for row in self.rows if not self.is_rejected(row) and (self.out / row.get("shard", row["file"])).exists()]
-        if self.defects is not None:  # a pair may be left out, and what is there says more than was planned
-            rows = [peek_provenance(self.out / row["file"]) for row in rows]
+        loose = "shard" not in self.rows[0] if self.rows else False
+        if loose:  # what is there says more than was planned
+            rows = [peek_provenance(self.out / row["file"]) or row for row in rows]
         _write_labels(self.out, rows, self.defects)
 
 # %% ../../nbs/generation/00_image_set.ipynb #fdb754ad
@@ -285,7 +286,8 @@ def _pictures_in(out, pairs):
 
 
 def _difference(found, row):
-    differ = ", ".join(f"{key}: {row.get(key)} instead of {found.get(key)}" for key in row if found.get(key) != row.get(key))
+    keys = [key for key in {**row, **found} if key not in _MEASURED and found.get(key) != row.get(key)]
+    differ = ", ".join(f"{key}: {row.get(key)} instead of {found.get(key)}" for key in keys)
     return f"of another model or other settings ({differ})" if found else "that this package did not generate"
 
 # %% ../../nbs/generation/00_image_set.ipynb #14126314

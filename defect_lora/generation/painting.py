@@ -24,11 +24,11 @@ from defect_lora.data.layouts import is_good
 from defect_lora.generation.image_set import ImageSet, defect_names
 from defect_lora.generation.pairs import Pair, changed_pixels, defect_ids, plan_pairs
 from defect_lora.generation.placement import Unaligned, mask_window
-from defect_lora.generation.sampling import fill_set
+from defect_lora.generation.sampling import fill_set, try_seed
 from defect_lora.model.base import encode_latents
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, in_batches, make_generators
 from defect_lora.training.device import processes
-from defect_lora.training.latents import derive_seed, latent_mask
+from defect_lora.training.latents import latent_mask
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +269,7 @@ class _PairPainter:
             return []
         rows, masks = map(list, zip(*placed))
         images, encoded = zip(*(self.photograph(row["good_sha256"]) for row in rows))
-        seeds = [row["seed"] if attempt == 0 else derive_seed(row["seed"], "try", attempt) % 2**32 for row in rows]
+        seeds = [try_seed(row["seed"], attempt) for row in rows]
         how = rows[0]["num_inference_steps"], rows[0]["guidance_scale"]
         return paint_images(self.pipe, images, masks, [row["class_id"] for row in rows], *how, seeds, progress=False, encoded=list(encoded))
 

@@ -14,9 +14,11 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from defect_lora.data.files import InputError, check_names, sweep_temporaries
+from defect_lora.data.layouts import read_manifest
 from defect_lora.generation.image_set import ImageSet, image_place, with_rejected
 from defect_lora.model.pipeline import WHOLE, DefectPipeline, check_inputs, class_ids, image_seed
 from defect_lora.training.device import processes
+from defect_lora.training.latents import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +112,58 @@ def _say_start(images, kept, unit):
             count,
         )
 
+# %% ../../nbs/generation/01_sampling.ipynb #df8daa06
+def try_seed(
+    seed: int,  # of an image
+    attempt: int,  # from 0
+) -> int:  # 32 bits
+    "The seed of one of the attempts at an image; the first is the image's own."
+    return seed if attempt == 0 else derive_seed(seed, "try", attempt) % 2**32
+
+# %% ../../nbs/generation/01_sampling.ipynb #2795116d
+class _ImageMaker:
+    "Makes the images of a set; an image is a function of its row, the model and the judge."
+
+    def __init__(self, pipe, sampling, judge=None, tries=1):
+        self.pipe, self.sampling, self.judge, self.tries = pipe, sampling, judge, tries
+
+    def __call__(self, rows):
+        "Make a batch, and what is of another class again."
+        best, left = {}, rows
+        for attempt in range(self.tries):
+            for row, made in zip(left, self._attempt(left, attempt)):
+                best[row["file"]] = max(best.get(row["file"], made), made, key=lambda one: one[0])
+            left = [row for row in left if best[row["file"]][0] < 0]
+            if not left:
+                break
+        for row in rows:
+            margin, attempt, image = best[row["file"]]
+            yield row | (dict(tries=attempt + 1, own_class=margin >= 0) if self.judge else {}), image
+
+    def _attempt(self, rows, attempt):
+        "(margin, attempt, image) of each row."
+        labels, seeds = [row["class_id"] for row in rows], [try_seed(row["seed"], attempt) for row in rows]
+        images = self.pipe(labels, **self.sampling, seeds=seeds, progress=False).images
+        margins = self.judge(images, labels) if self.judge else [0.0] * len(rows)
+        return [(float(m), attempt, image.convert("L") if self.pipe.grey else image) for m, image in zip(margins, images)]
+
+# %% ../../nbs/generation/01_sampling.ipynb #2c8ea0a6
+def _say_others(images):
+    "Name the classes of images that stayed of another class, from one process."
+    rows = read_manifest(images.out) if processes().is_main_process else []
+    others = [row["class_name"] for row in rows if row.get("own_class") is False]
+    if others:
+        counts = ", ".join(f"{name} {others.count(name)}" for name in dict.fromkeys(others))
+        log.warning(
+            "%s: %d of %d images look like another class in each of %d tries (%s); a longer training may help, and evaluate --curate "
+            "takes them out",
+            images.out,
+            len(others),
+            len(rows),
+            images.rows[0]["most_tries"],
+            counts,
+        )
+
 # %% ../../nbs/generation/01_sampling.ipynb #cee1415b
 def generate_images(
     pipe: DefectPipeline,
@@ -124,6 +178,8 @@ def generate_images(
     shard_size: int | None = None,  # images in a shard-000000.tar; None is loose files
     guidance_interval: tuple[float, float] = WHOLE,  # guided from this share of the steps to that
     top_up: bool = False,  # make one more for each that was taken out of the set, so that per_class are there
+    judge: Callable | None = None,  # a ClassJudge, or the like: (images, class ids) -> margins, below 0 for an image of another class
+    tries: int = 4,  # that an image has with a judge; the best is kept
 ) -> Path:  # out
     "Generate a set of images into a folder, or what is missing of it. Raises InputError."
     check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps, guidance_interval)
@@ -131,11 +187,9 @@ def generate_images(
     counts = with_rejected(Path(out), [pipe.classes[c] for c in wanted], per_class) if top_up else [per_class] * len(wanted)
     rows = _plan_images(pipe.classes, wanted, counts, seed, shard_size)
     how = pipe.settings(num_inference_steps, guidance_scale, guidance_interval)
+    how |= dict(judge=getattr(judge, "name", "own"), most_tries=tries) if judge else {}
+    images = ImageSet(Path(out), [row | how for row in rows], batch_size or 8)
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval)
-
-    def make(rows):
-        labels, seeds = ([row[key] for row in rows] for key in ("class_id", "seed"))
-        images = pipe(labels, **sampling, seeds=seeds, progress=False).images
-        return [(row, image.convert("L") if pipe.grey else image) for row, image in zip(rows, images)]
-
-    return fill_set(ImageSet(Path(out), [row | how for row in rows], batch_size or 8), make, progress=progress)
+    fill_set(images, _ImageMaker(pipe, sampling, judge, tries if judge else 1), progress=progress)
+    _say_others(images)
+    return images.out
