@@ -246,7 +246,7 @@ class Generate:
     fast: bool = False  # a multistep solver, DPM-Solver++, with 20 steps if --num-inference-steps does not say otherwise
     batch_size: int = 8  # images generated at once; changes an image by rounding alone
     top_up: bool = False  # make one more for each image that evaluate --curate took out, so that --per-class are there
-    tries: int = 1  # make an image up to so many times, until a classifier of the run's photographs gives it its class
+    tries: int = 1  # make an image, or a pair, up to so many times, until a classifier of the photographs gives it its class
     shard_size: int | None = None  # write tar files of so many images each, in WebDataset's layout, instead of loose files
     base: str | None = None  # folder or Hub id of the base, where the model's own is not found
     pairs: Pairs = field(default_factory=Pairs)
@@ -277,26 +277,32 @@ class Generate:
             batch_size=self.batch_size,
             shard_size=self.shard_size,
             top_up=self.top_up,
-            judge=self._judge(pipe) if self.tries > 1 else None,
-            tries=self.tries,
+            **self._choice(lambda features: self._judge(pipe, features), pipe),
             **self._sampling(),
         )
         manifest = Path(self.out) / "manifest.jsonl"
         return [f"{len(manifest.read_text(encoding='utf-8').splitlines())} images: {self.out}", f"manifest: {manifest}"]
 
-    def _judge(self, pipe):
-        "A classifier of what the run was trained on; the set says that it was chosen so."
-        from defect_lora.evaluation.classifier import ClassJudge
+    def _choice(self, make_judge, pipe):
+        "With --tries, a judge; the set says by what it is chosen."
         from defect_lora.evaluation.curation import note_curation
         from defect_lora.evaluation.features import choose_features
 
+        if self.tries == 1:
+            return {}
         with _remedy("leave --tries out"):
-            photographs = _trained_on(self.run, pipe.classes, size=pipe.size)
-        judge = ClassJudge(photographs, choose_features(pipe.base_name))
+            judge = make_judge(choose_features(pipe.base_name))
         note_curation(self.out, judge.known)
-        return judge
+        return dict(judge=judge, tries=self.tries)
+
+    def _judge(self, pipe, features):
+        "A classifier of what the run was trained on."
+        from defect_lora.evaluation.classifier import ClassJudge
+
+        return ClassJudge(_trained_on(self.run, pipe.classes, size=pipe.size), features)
 
     def _paint(self, pipe, names):
+        from defect_lora.evaluation.painted import PaintedJudge
         from defect_lora.generation.painting import GUIDANCE, paint_defects
         from defect_lora.model.pipeline import FAST_STEPS
 
@@ -316,6 +322,7 @@ class Generate:
             batch_size=self.batch_size,
             layout=self.pairs.layout or "ds-mvtec",
             top_up=self.top_up,
+            **self._choice(lambda features: PaintedJudge(real, good, pipe.classes, features), pipe),
             **sampling,
         )
         files = [Path(self.out) / name for name in ("manifest.jsonl", "annotations.json")]
@@ -343,7 +350,6 @@ class Generate:
         _check_pairs(self.pairs)
         _require(not self.top_up or self.shard_size is None, "--top-up", "given", "left out: nothing is taken out of shards")
         _require(not self.pairs.pairs or self.shard_size is None, "--shard-size", self.shard_size, "left out: pairs are loose files")
-        _require(not self.pairs.pairs or self.tries == 1, "--tries", self.tries, "left out: pairs have tries of their own")
         if self.pairs.pairs:
             _check_real_masks(self.run, self.pairs)
 

@@ -481,6 +481,14 @@ def test_one_class_goes_the_whole_way(one_class, tmp_path, capsys):
     assert main([*generate, "--out", str(tmp_path / "set"), "--per-class", "6"]) == 0
     assert main([*generate, "--out", str(tmp_path / "pairs"), "--pairs", "--good", str(one_class / "good"), "--per-class", "1"]) == 0
     out, good = tmp_path / "mvtec", str(one_class / "good")
+    chosen = [*generate, "--out", str(tmp_path / "chosen"), "--pairs", "--good", good, "--per-class", "3", "--tries", "2"]
+    assert main(chosen) == 0
+    rows = [json.loads(line) for line in (tmp_path / "chosen" / "manifest.jsonl").read_text().splitlines()]
+    assert rows and all(row["own_class"] in (True, False) and row["tries"] <= row["most_tries"] == 2 for row in rows)
+    assert len(json.loads((tmp_path / "chosen" / "curation.json").read_text())["real"]) == 2  # what the run learned from
+    before = {path: path.read_bytes() for path in (tmp_path / "chosen").rglob("*") if path.is_file()}
+    next((tmp_path / "chosen").rglob("image/dent/*.png")).unlink()
+    assert main(chosen) == 0 and before == {path: path.read_bytes() for path in before}
     assert main(["export", "--fake", str(tmp_path / "pairs"), "--out", str(out), "--layout", "mvtec", "--good", good]) == 0
     assert len(list((out / "product/test/dent").iterdir())) == len(list((out / "product/ground_truth/dent").iterdir())) == 1
     assert main([*generate, "--out", str(one_class / "data/set"), "--per-class", "1"]) == 2  # in the folder of its photographs

@@ -130,6 +130,15 @@ def confusion_counts(
     "How often images of each class were predicted as each."
     return torch.bincount(asked * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes).tolist()
 
+# %% ../../nbs/evaluation/03_classifier.ipynb #fcca8790
+def margins_of(
+    scores: torch.Tensor,  # (n, classes)
+    labels: list[int],  # the class asked for of each
+) -> torch.Tensor:  # (n,)
+    "The score of a class less the best of the others."
+    own = torch.tensor(labels)[:, None]
+    return scores.gather(1, own)[:, 0] - scores.scatter(1, own, -torch.inf).max(1).values
+
 # %% ../../nbs/evaluation/03_classifier.ipynb #b00c5ede
 class ClassJudge:
     "How surely pictures are of the class that was asked for, by a classifier that has learned from photographs."
@@ -156,5 +165,4 @@ class ClassJudge:
         labels: list[int],  # the class asked for of each
     ) -> torch.Tensor:  # (n,) the score of that class less the best of the others: below 0 it is another
         "Margins."
-        scores, own = self.scores(self._rows(pictures)), torch.tensor(labels)[:, None]
-        return scores.gather(1, own)[:, 0] - scores.scatter(1, own, -torch.inf).max(1).values
+        return margins_of(self.scores(self._rows(pictures)), labels)

@@ -24,7 +24,7 @@ from defect_lora.data.layouts import is_good
 from defect_lora.generation.image_set import ImageSet, defect_names
 from defect_lora.generation.pairs import Pair, changed_pixels, defect_ids, plan_pairs
 from defect_lora.generation.placement import Unaligned, mask_window
-from defect_lora.generation.sampling import fill_set, try_seed
+from defect_lora.generation.sampling import fill_set, say_others, try_seed
 from defect_lora.model.base import encode_latents
 from defect_lora.model.pipeline import DefectPipeline, check_inputs, in_batches, make_generators
 from defect_lora.training.device import processes
@@ -229,7 +229,7 @@ def _check_targets(images, masks, labels, seeds):
     return list(zip(map(to_rgb, images), masks, labels, map(int, np.atleast_1d(seeds))))
 
 # %% ../../nbs/generation/04_painting.ipynb #fa3e2437
-_TRIES = 4  # places and seeds for each pair
+_TRIES = 4  # places and seeds for each pair, if nothing else is said
 
 # %% ../../nbs/generation/04_painting.ipynb #4704f224
 class _PairPainter:
@@ -237,21 +237,33 @@ class _PairPainter:
 
     KEPT = 2**28  # bytes of photographs that are painted into again without being opened and encoded again
 
-    def __init__(self, pipe, good, places):
-        self.pipe, self.places, self.unaligned = pipe, places, []
+    def __init__(self, pipe, good, places, judge=None, tries=_TRIES):
+        self.pipe, self.places, self.unaligned, self.judge, self.tries = pipe, places, [], judge, tries
         self.good, self.kept = good, {}
 
     def __call__(self, rows):
         "Paint a batch, and what failed again: (row, image, mask, region) as they come; of some, nothing is ever to be seen."
-        for attempt in range(_TRIES):
+        best = {}  # of pairs that are not of their class: margin, row, pair, attempt
+        for attempt in range(self.tries):
             placed = self._place(rows, attempt)
-            pairs = list(zip((row for row, _ in placed), self._paint(placed, attempt)))
-            rows = [row for row, pair in pairs if not pair.visible]
-            for row, pair in pairs:
-                if pair.visible:
-                    image = as_its_file(pair.image, self.good[row["good_sha256"]])
-                    on_part = self.places.on_part(image, pair.mask)
-                    yield row | dict(tries=attempt + 1, on_part=on_part, painted=True) | pair.measures(), image, pair.mask, pair.region
+            pairs = [(row, pair) for (row, _), pair in zip(placed, self._paint(placed, attempt)) if pair.visible]
+            seen = {row["file"]: (margin, row, pair, attempt) for (row, pair), margin in zip(pairs, self._margins(pairs))}
+            yield from (self._made(*one) for one in seen.values() if one[0] >= 0)
+            rows = [row for row, _ in placed if row["file"] not in seen or seen[row["file"]][0] < 0]
+            best |= {file: max(best.get(file, one), one, key=lambda one: one[0]) for file, one in seen.items()}
+        yield from (self._made(*best[row["file"]]) for row in rows if row["file"] in best)
+
+    def _margins(self, pairs):
+        "How surely each is of its class; without a judge it is."
+        if not self.judge or not pairs:
+            return [0.0] * len(pairs)
+        return self.judge([pair for _, pair in pairs], [row["class_id"] for row, _ in pairs]).tolist()
+
+    def _made(self, margin, row, pair, attempt):
+        image = as_its_file(pair.image, self.good[row["good_sha256"]])
+        judged = dict(own_class=margin >= 0) if self.judge else {}
+        found = dict(tries=attempt + 1, on_part=self.places.on_part(image, pair.mask), painted=True) | judged
+        return row | found | pair.measures(), image, pair.mask, pair.region
 
     def _place(self, rows, attempt):
         "(row, mask) of each whose part lies as the real ones do."
@@ -305,20 +317,24 @@ def paint_defects(
     layout: str = "ds-mvtec",  # or mvtec
     category: str | None = None,  # the product's name; None is that of `real`
     top_up: bool = False,  # make one more for each that was taken out of the set, so that per_class are there
+    judge: Callable | None = None,  # a PaintedJudge, or the like: (pairs, class ids) -> margins, below 0 for a pair of another class
+    tries: int = _TRIES,  # that a pair has to be seen, and with a judge to be of its class; the best is kept
 ) -> Path:  # out
     "Paint a set of pairs into a folder, or what is missing of it. Raises InputError."
     check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps)
     topped = Path(out) if top_up else None
     good, places, rows = plan_pairs(good, real, pipe.classes, classes, per_class, seed, layout, category, topped)
     how = pipe.settings(num_inference_steps, guidance_scale)
+    how |= dict(judge=getattr(judge, "name", "own"), most_tries=tries) if judge else {}
     pairs = ImageSet(Path(out), [row | how for row in rows], batch_size or 8, defect_names(pipe.classes))
-    painter = _PairPainter(pipe, good, places)
+    painter = _PairPainter(pipe, good, places, judge, tries)
     fill_set(pairs, painter, "paint", "pair", progress)
-    _say_left_out(pairs, painter.unaligned)
+    _say_left_out(pairs, painter.unaligned, tries)
+    say_others(pairs)
     return pairs.out
 
 # %% ../../nbs/generation/04_painting.ipynb #5d7ffd91
-def _say_left_out(pairs, unaligned):
+def _say_left_out(pairs, unaligned, tries):
     "Name the pairs that nothing came of, from one process, and those that were refused."
     left = [row for row in pairs.rows if not (pairs.out / row["file"]).exists() and not pairs.is_rejected(row)]
     if unaligned:
@@ -336,6 +352,6 @@ def _say_left_out(pairs, unaligned):
             "a longer training or larger photographs may help",
             pairs.out,
             len(left),
-            _TRIES,
+            tries,
             counts,
         )

@@ -148,7 +148,9 @@ class _ImageMaker:
         return [(float(m), attempt, image.convert("L") if self.pipe.grey else image) for m, image in zip(margins, images)]
 
 # %% ../../nbs/generation/01_sampling.ipynb #2c8ea0a6
-def _say_others(images):
+def say_others(
+    images: ImageSet,  # that was made with a judge, or without
+) -> None:
     "Name the classes of images that stayed of another class, from one process."
     rows = read_manifest(images.out) if processes().is_main_process else []
     others = [row["class_name"] for row in rows if row.get("own_class") is False]
@@ -191,5 +193,5 @@ def generate_images(
     images = ImageSet(Path(out), [row | how for row in rows], batch_size or 8)
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval)
     fill_set(images, _ImageMaker(pipe, sampling, judge, tries if judge else 1), progress=progress)
-    _say_others(images)
+    say_others(images)
     return images.out
