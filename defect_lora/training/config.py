@@ -279,7 +279,7 @@ def _tuned(base):
         learning = dict(phases=[Phase("all adapters", 100, 1.5e-4, "all")], embedding_lr_scale=20.0)
         return common | learning | dict(sample_every=25, evaluate_every=50, patience=50, num_inference_steps=20, solver="dpmsolver++")
     learning = dict(phases=[Phase("all adapters", 200, 2.5e-3, "all")], embedding_lr_scale=3.0, dropout=0.0, gradient_checkpointing=False)
-    sampling = dict(init_latents="mean", solver="dpmsolver++", num_inference_steps=10, guidance_scale=2.0)
+    sampling = dict(init_latents="mean", solver="dpmsolver++", num_inference_steps=10, guidance_scale=2.0, guidance_interval=(0.15, 1.0))
     return common | learning | sampling | dict(sample_every=50, evaluate_every=50, patience=0)
 
 
