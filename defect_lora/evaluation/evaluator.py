@@ -9,6 +9,7 @@ __all__ = ['Sets', 'sharpness_features', 'Extracted', 'measure_part', 'measure_a
 import contextlib
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -190,6 +191,10 @@ def _find_unlike(real, fake, labels, fake_labels, scale, least=0.0):  # (m,) boo
     return distance > max(_BEYOND * float(among.max()), least) if len(among) > 2 else torch.zeros(len(fake), dtype=torch.bool)
 
 
+def _deviation(rows, least):
+    return rows.std(0, correction=0).clamp_min(least)
+
+
 def _nearest_of_class(distances, labels, other_labels):
     return distances.masked_fill(labels[:, None] != other_labels, torch.inf).min(1).values
 
@@ -210,6 +215,25 @@ class Extracted:
     variety: dict = field(default_factory=lambda: not_measured() | dict(per_class={}))  # IC-LPIPS in all, and per_class
     notes: list = field(default_factory=list)  # what could not be had
     known: list = field(default_factory=list)  # paths that the neighbours are among
+
+    @cached_property
+    def repeated(self):  # (m,), or None
+        "How likely each generated image has a twin."
+        return find_repeated(self.real, self.fake, self.sets.real_labels, self.sets.fake_labels, self.pixels)
+
+    @cached_property
+    def variances(self):
+        "Of real images within their classes: of features, and of colours."
+        tables = dict(effect_size=self.real, colour_effect_size=self.colours and self.colours[0])
+        return {name: None if rows is None else variance_within(rows, self.sets.real_labels) for name, rows in tables.items()}
+
+    @cached_property
+    def unlike(self):  # (m,) bool
+        "Which generated images are unlike their class: as the network sees them, in sharpness or in colours."
+        labels = self.sets.real_labels, self.sets.fake_labels
+        sharpness = [rows.clamp_min(0.1).log()[:, None] for rows in self.sharpness]
+        found = _find_unlike(self.real, self.fake, *labels, _deviation(self.real, 1e-6)) | _find_unlike(*sharpness, *labels, 1, _SHARPER)
+        return found | _find_unlike(*self.colours, *labels, _deviation(self.colours[0], 10)) if self.colours else found  # grey levels
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #5b91e46c
 @dataclass
@@ -347,24 +371,14 @@ def _measure_accuracy(sets, predicted, held_out, r, f):
 
 def _measure_variety(extracted, r, f, labels, seed):
     "Whether generated images are copies of one another."
-    of_all = extracted.real, extracted.fake, extracted.sets.real_labels, extracted.sets.fake_labels
-    twins = find_repeated(*of_all, extracted.pixels)
-    return dict(variety=measure_variety(extracted.real[r], extracted.fake[f], *labels, seed=seed), repeated=measure_repeated(twins, f))
+    variety = measure_variety(extracted.real[r], extracted.fake[f], *labels, seed=seed)
+    return dict(variety=variety, repeated=measure_repeated(extracted.repeated, f))
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #0e19b078
 def _measure_unlike(extracted, chosen):
     "The share of generated images that are unlike their class."
-    labels = extracted.sets.real_labels, extracted.sets.fake_labels
-    sharpness = [rows.clamp_min(0.1).log()[:, None] for rows in extracted.sharpness]
-    found = _find_unlike(extracted.real, extracted.fake, *labels, _deviation(extracted.real, 1e-6))
-    found |= _find_unlike(*sharpness, *labels, 1, _SHARPER)
-    if extracted.colours:
-        found |= _find_unlike(*extracted.colours, *labels, _deviation(extracted.colours[0], 10))  # grey levels
-    return wilson_interval(int(found[chosen].sum()), len(found[chosen])) | dict(real_baseline=0.0)
-
-
-def _deviation(rows, least):
-    return rows.std(0, correction=0).clamp_min(least)
+    found = extracted.unlike[chosen]
+    return wilson_interval(int(found.sum()), len(found)) | dict(real_baseline=0.0)
 
 
 def _measure_unchanging(extracted):
@@ -389,7 +403,7 @@ def _measure_shift(extracted, r, f, labels, seed):
         ("effect_size", (extracted.real, extracted.fake), 0),
         ("colour_effect_size", extracted.colours, _LEAST_VARIANCE),
     ):
-        variance = pair and variance_within(pair[0], extracted.sets.real_labels)
+        variance = extracted.variances[name]
         found[name] = (
             effect_size(pair[0][r], pair[1][f], *labels, max(variance, least), seed=seed) if variance is not None else not_measured()
         )
