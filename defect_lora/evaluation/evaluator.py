@@ -28,12 +28,12 @@ from defect_lora.evaluation.distances import (
     wilson_interval,
 )
 from .diversity import intra_cluster_diversity_per_class
-from .features import Features, View, common_view, extract_features, load_features, pixel_digests, suiting_features
+from .features import Features, View, common_view, extract_each, load_features, pixel_digests, suiting_features
 from ..data.files import InputError
 from ..data.images import peek_provenance
 from ..data.layouts import labelled_images
 from .memorization import Neighbours, find_copies, find_distinct, find_repeated
-from .memorization import measure_memorized, measure_repeated, measure_variety, worst_first
+from .memorization import measure_memorized, measure_repeated, measure_variety, small_pictures, worst_first
 from .report import Report
 from .verdict import cautions, judge
 
@@ -238,15 +238,30 @@ class Extracted:
 # %% ../../nbs/evaluation/07_evaluator.ipynb #5b91e46c
 @dataclass
 class Pixels:
-    "How images are read: each through the same view, by one network after another."
+    "How images are read: each through the same view, by each network once."
 
     view: View
     features: Features
     progress: bool = False  # show progress bars
+    kept: dict = field(default_factory=dict, repr=False)  # name and key of a network, whether mirrored -> path -> row
 
-    def rows(self, paths, features=None, **options):  # (n, d)
+    def rows(self, paths, features=None, flip=False):  # (n, d)
         "A row for each image."
-        return extract_features(paths, features or self.features, progress=self.progress, view=self.view, **options)
+        features = features or self.features
+        self.look(paths, [(features, flip)])
+        rows = self._of((features, flip))
+        return torch.stack([rows[path] for path in paths]) if paths else torch.zeros(0, 0, dtype=torch.float64)
+
+    def look(self, paths, looks):
+        "Have rows of several networks for images that have not been opened yet."
+        new = [path for path in dict.fromkeys(paths) if any(path not in self._of(look) for look in looks)]
+        looks = [look for look in looks if any(path not in self._of(look) for path in new)]
+        for look, rows in zip(looks, extract_each(new, looks, progress=self.progress, view=self.view) if new else []):
+            self._of(look).update(zip(new, rows))
+
+    def _of(self, look):
+        features, flip = look
+        return self.kept.setdefault((features.name, features.key, flip), {})
 
     def digests(self, paths):  # (n,)
         "What names the very pixels."
@@ -260,12 +275,13 @@ def _extract(
     seed: int = 0,  # of what is chosen for IC-LPIPS
 ) -> Extracted:
     "Features of both sets, those of the mirror images, sharpness; CLIP and IC-LPIPS where they can be had."
+    laplacian = sharpness_features(min(512, pixels.view.size))
+    _look_at_all(pixels, sets, trained_on[0], (laplacian, cell_colours, fine_structure))
     sets, left_out = _without_duplicates(sets, pixels)
     known, labels = _known(sets, *trained_on)
     own = pixels.digests(sets.fake)
     real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
     neighbours = find_copies(pixels.rows, known, labels, sets.fake, sets.fake_labels, trusted=len(sets.real))
-    laplacian = sharpness_features(min(512, pixels.view.size))
     sharpness = tuple(pixels.rows(paths, laplacian)[:, 0] for paths in (sets.real, sets.fake))
     colours, fine = (tuple(pixels.rows(paths, kind) for paths in (sets.real, sets.fake)) for kind in (cell_colours, fine_structure))
     (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels, seed)
@@ -273,6 +289,15 @@ def _extract(
     return Extracted(sets, real, fake, neighbours, sharpness, colours, fine, own, clip, variety, [*left_out, *why, *also], known)
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #d79698d2
+def _look_at_all(pixels, sets, trained_on, more):
+    "Open each image once, for the search for copies, which wants mirror images of photographs, and for what else is to be seen."
+    alone = [(features, False) for features in (pixels.features, small_pictures, pixel_digests)]
+    mirrored, more = [(features, True) for features in (pixels.features, pixel_digests)], [(features, False) for features in more]
+    pixels.look(sets.real, [*alone, *mirrored, *more])
+    pixels.look(sets.fake, [*alone, *more])
+    pixels.look(list(trained_on), [*alone, *mirrored])
+
+
 def _without_duplicates(sets, pixels):
     "The sets with each real image once, and what to say of it."
     kept = find_distinct(pixels.rows(sets.real), sets.real_labels, pixels.digests(sets.real))

@@ -295,56 +295,70 @@ def extract_features(
     view: View | None = None,  # what all images of a comparison become first; None leaves them to the network's preparation
 ) -> torch.Tensor:  # (n, d), float64 on the CPU
     "The features of some images, one row each. Raises InputError that names every file which cannot be used."
-    features = load_features(features)
-    bar = tqdm(total=len(sources), desc=f"features ({features.name})", disable=not progress)
-    with bar:
-        parts = [sources[first : first + piece] for first in range(0, len(sources), piece)]
-        rows = [_piece(part, _seen(features, view, flip), batch_size, bar) for part in parts]
-    return torch.cat(rows) if rows else torch.zeros(0, 0, dtype=torch.float64)
+    return extract_each(sources, [(load_features(features), flip)], batch_size, progress, piece, view)[0]
+
+# %% ../../nbs/evaluation/00_features.ipynb #0a5c8473
+@torch.no_grad()
+def extract_each(
+    sources: list,  # paths or PIL images
+    looks: list,  # (Features, whether of the mirror images)
+    batch_size: int = 32,  # images at once
+    progress: bool = False,  # show a progress bar
+    piece: int = 256,  # images whose features are kept in one file
+    view: View | None = None,  # what all images of a comparison become first
+) -> list:  # (n, d) of each look, float64 on the CPU
+    "The features of some images for several networks, each image opened once. Raises InputError as `extract_features` does."
+    ways = [_seen(features, view, flip) for features, flip in looks]
+    names = ", ".join(dict.fromkeys(way.name for way in ways))
+    with tqdm(total=len(sources), desc=f"features ({names})", disable=not progress) as bar:
+        parts = [_piece(sources[first : first + piece], ways, view, batch_size, bar) for first in range(0, len(sources), piece)]
+    return [torch.cat(rows) for rows in zip(*parts)] if parts else [torch.zeros(0, 0, dtype=torch.float64)] * len(ways)
 
 
 def _seen(features, view, flip):
-    "A network that sees each image as the view has it, or its mirror image."
+    "A network that sees the mirror image where that is asked for, under a name of its own for what is kept."
 
-    def prepare(image):
-        image = view(image) if view else image
-        return features.prepare(ImageOps.mirror(image) if flip else image)
+    def mirrored(image):
+        return features.prepare(ImageOps.mirror(image))
 
     way = f"{view.size} {view.fit}" if view else ""
-    return replace(features, prepare=prepare, key=features.key and features.key + way + "mirrored" * flip)
+    return replace(features, prepare=mirrored if flip else features.prepare, key=features.key and features.key + way + "mirrored" * flip)
 
 
-def _piece(sources, features, batch_size, bar):
-    kept = _kept_at(sources, features)
-    rows = _read_rows(kept, len(sources)) if kept else None
-    if rows is None:
-        rows = torch.cat([_rows(sources[first : first + batch_size], features, bar) for first in range(0, len(sources), batch_size)])
-        with contextlib.suppress(OSError):  # a full or read-only disk: computed again next time
-            kept and write_atomically(kept, save({"rows": rows.contiguous()}))
-    else:
+def _piece(sources, ways, view, batch_size, bar):
+    kept = _kept_at(sources, ways)
+    rows = [_read_rows(path, len(sources)) if path else None for path in kept]
+    new = [i for i, some in enumerate(rows) if some is None]
+    if not new:
         bar.update(len(sources))
+        return rows
+    batches = [sources[first : first + batch_size] for first in range(0, len(sources), batch_size)]
+    for i, parts in zip(new, zip(*(_rows(batch, [ways[i] for i in new], view, bar) for batch in batches))):
+        rows[i] = torch.cat(parts)
+        with contextlib.suppress(OSError):  # a full or read-only disk: computed again next time
+            kept[i] and write_atomically(kept[i], save({"rows": rows[i].contiguous()}))
     return rows
 
-# %% ../../nbs/evaluation/00_features.ipynb #0a5c8473
-def _rows(sources, features, bar):
+
+def _rows(sources, ways, view, bar):
     try:
         pictures = [source if isinstance(source, Image.Image) else open_image(source) for source in sources]
     except InputError:
         check_images([source for source in sources if not isinstance(source, Image.Image)])
         raise
-    batch = torch.stack([features.prepare(picture) for picture in pictures])
+    pictures = [view(picture) for picture in pictures] if view else pictures
     bar.update(len(sources))
-    return features.network(batch).double().cpu()
+    return [way.network(torch.stack([way.prepare(picture) for picture in pictures])).double().cpu() for way in ways]
 
 
-def _kept_at(sources, features):
+def _kept_at(sources, ways):
+    "Where the rows of each way are kept; None where they are not."
     in_memory = any(isinstance(source, Image.Image) for source in sources)
-    if not features.key or in_memory or not all(Path(source).is_file() for source in sources):
-        return None
-    digest = hashlib.sha256(features.key.encode())
-    for source in sources:
-        digest.update(file_sha256(source).encode())
-    return cache_folder("features") / f"{features.name}-{digest.hexdigest()[:40]}.safetensors"
+    if in_memory or not any(way.key for way in ways) or not all(Path(source).is_file() for source in sources):
+        return [None] * len(ways)
+    contents = "".join(map(file_sha256, sources))
+    digests = [hashlib.sha256((way.key + contents).encode()).hexdigest()[:40] for way in ways]
+    return [cache_folder("features") / f"{way.name}-{digest}.safetensors" if way.key else None for way, digest in zip(ways, digests)]
 
 
 def _read_rows(path, n):
