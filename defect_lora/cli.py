@@ -20,9 +20,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args
 
-from .data.files import InputError, RunError, file_sha256
+from .data.files import InputError, RunError
 from .training.config import OLD_NAMES, RECIPES, DataOptions, ModelOptions, Phase, SavingOptions, ScheduleOptions, TrainConfig
-from .training.config import WatchingOptions, find_data, find_masks, format_phases, parse_phases, stand_in_lines
+from .training.config import WatchingOptions, find_data, find_masks, find_masks_of_run, format_phases, parse_phases
 
 # %% ../nbs/cli.ipynb #0243ba7e
 def _is_main():
@@ -472,26 +472,14 @@ class Evaluate:
 
     def __call__(self) -> list:  # lines to print
         "Write the report."
-        self.masks = _masks_of(self)
+        self.masks = self.masks or find_masks_of_run(self.run, self.real)
         self._check()
         _load_libraries()
-        from defect_lora.evaluation.curation import curate_folder
         from defect_lora.evaluation.report import report_lines
+        from defect_lora.usefulness.judging import judge_folder
 
-        split = self._split()
-        known = self.real if split is None else split.few  # what curation may look at
-        moved = curate_folder(known, self.fake, self.features, self.category, progress=True) if self.curate else []
-        report = _write_reports(self, split)
+        report, moved = judge_folder(**vars(self))
         return report_lines(self.out) + [note for note in report.notes if "had been trained on" in note] + moved
-
-    def _split(self):
-        "The real images that may be known, if an inspection model is asked for, and those it is tested on."
-        from defect_lora.usefulness.split import split_real
-
-        if self.usefulness is None:
-            return None
-        how = dict(progress=True, masks_in=self.masks)
-        return split_real(self.real, self.usefulness, self.fake, self.run, self.category, self.features, **how)
 
     def _check(self):
         _input_folders(real=self.real, fake=self.fake, run=self.run, masks=self.masks)
@@ -507,17 +495,6 @@ class Evaluate:
             _check_segmenter(self)
 
 # %% ../nbs/cli.ipynb #b29b1de3
-def _masks_of(args):
-    "The folder of masks: the given one, else the run's, where it learned from the same photographs."
-    if args.masks is None and args.run:
-        with suppress(InputError):
-            trained = TrainConfig.load(Path(args.run) / "config.json")
-            data = find_data(trained, args.run)
-            masks = find_masks(trained, data)
-            return masks if masks and Path(masks).is_dir() and data.resolve() == Path(args.real).resolve() else None
-    return args.masks
-
-
 def _check_segmenter(args):
     "All defects have masks."
     from defect_lora.data.layouts import check_masks, find_category
@@ -528,97 +505,6 @@ def _check_segmenter(args):
             where = "layouts DS-MVTec, MVTec AD, VisA; those of --real also as --masks"
             raise InputError(f"{folder}: no masks; --segmenter needs images with masks ({where})")
         check_masks(found.samples, found.classes)
-
-
-def _trained_with(run):
-    "What a run was trained on, so that copies of it are found, and how its photographs became squares."
-    from defect_lora.data.overview import alike_lines
-    from defect_lora.training.run_folder import open_photographs
-
-    if run is None:
-        return {}, []
-    if not (Path(run) / "model").is_dir() or not (Path(run) / "config.json").is_file():
-        return {}, [f"{run} does not say what it was trained on."]
-    trained = TrainConfig.load(Path(run) / "config.json")
-    try:
-        data = open_photographs(trained, run)
-        said = [*stand_in_lines(trained.base, [sample.path for sample in data.samples]), *map("Of {}.".format, alike_lines(data))]
-        return dict(trained_on=data, fit=trained.fit), said
-    except InputError as error:
-        unread = f"What {run} was trained on cannot be read: {error}."
-        return dict(fit=trained.fit), [*stand_in_lines(trained.base, []), unread]
-
-
-_ENOUGH = 5  # of each class
-
-# %% ../nbs/cli.ipynb #9444cd3a
-def _not_trained_on(args):
-    "The real images to judge by, without those that the run was trained on where enough are left, and a line that says so."
-    from defect_lora.data.dataset import open_to_judge_by
-    from defect_lora.training.run_folder import trained_images
-
-    digests = trained_images(args.run).digests if args.run else set()
-    real = open_to_judge_by(args.real, args.category, args.masks)
-    others = [sample for sample in real.samples if not digests or file_sha256(sample.path) not in digests]
-    seen = len(real) - len(others)
-    if not seen:
-        return real, []
-    said = f"{seen} of {len(real)} real photographs had been trained on"
-    if min(sum(sample.label == label for sample in others) for label in range(len(real.classes))) < _ENOUGH:
-        few = f"fewer than {_ENOUGH} others of a class are left, so all are judged by: give photographs that the run has not seen as --real"
-        return real, [f"{said}; {few}."]
-    real.samples = others
-    return real, [f"{said}; judged by are the {len(others)} others."]
-
-
-def _chosen_by(fake, real):
-    "A line where the images were chosen by real ones that judge them here."
-    from defect_lora.evaluation.curation import read_curation
-
-    known = read_curation(fake)
-    seen = sum(file_sha256(sample.path) in known for sample in real.samples) if known else 0
-    said = "so the share that is given its class says little: judge by photographs that neither training nor choice has seen"
-    return [f"{seen} of the {len(real)} real images have also chosen the generated ones (--tries, --curate), {said}."] if seen else []
-
-
-def _write_reports(args, split):
-    "Write the report, and again with each part that takes long: what is done stays."
-    from defect_lora import Evaluator
-    from defect_lora.evaluation.painted import crop_pairs
-    from defect_lora.evaluation.report import write_report
-
-    trained, notes = _trained_with(args.run)
-    real, seen = _not_trained_on(args)
-    crops, said = crop_pairs(real, args.fake, args.category, trained.get("trained_on"))
-    if crops:
-        evaluator = Evaluator(crops.real, crops.fake, args.features, progress=True, trained_on=crops.trained_on)
-        evaluator.names = dict(real=args.real, fake=args.fake)
-    else:
-        evaluator = Evaluator(real, args.fake, args.features, category=args.category, progress=True, **trained)
-    evaluator.notes += [*seen, *notes, *said, *_chosen_by(args.fake, real)]
-    report = evaluator.report()
-    report.sections += [crops.section] if crops else []
-    write_report(report, args.out, args.run)
-    for section in _long_sections(args, split, evaluator):
-        report.sections.append(section)
-        write_report(report, args.out, args.run)
-    return report
-
-# %% ../nbs/cli.ipynb #99aa68e7
-def _long_sections(args, split, evaluator):
-    from defect_lora.usefulness.classification import FeatureClassifier, measure_usefulness
-    from defect_lora.usefulness.segmentation import measure_localization
-
-    if split is None:
-        return
-    how = dict(seeds=tuple(range(args.trainings)), progress=True)
-    gain = measure_usefulness(split.few, split.test, args.fake, FeatureClassifier(evaluator.features, seen=evaluator.pixels.view), **how)
-    gain.notes += split.notes
-    yield gain.section()
-    if args.segmenter:
-        gain = measure_localization(split.few, split.test, args.fake, **how)
-        gain.notes += split.notes
-        yield gain.section("Does a segmenter gain?", "localization")
 
 # %% ../nbs/cli.ipynb #e78e843b
 @dataclass

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cli import _trained_with, main
+from defect_lora.cli import main
 from defect_lora.data.cables import render_cable, write_cables
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import file_sha256
 from defect_lora.evaluation.curation import screen_images
 from defect_lora.training.config import TrainConfig
+from defect_lora.usefulness.judging import describe_training
 
 CLASSES = ("good", "missing_cable", "cut_outer_insulation")
 
@@ -150,7 +151,7 @@ def test_a_report_says_that_the_tiny_base_stands_in(tmp_path):
     (run / "model").mkdir(parents=True)
     for data in (render(tmp_path / "real", 2), write_cables(tmp_path / "cables", per_class=1, size=64)):
         TrainConfig.from_recipe(base="tiny", data=str(data)).save(run / "config.json")
-        said.append(_trained_with(run)[1])
+        said.append(describe_training(run)[1])
     assert "The base tiny is a stand-in" in said[0][0] and said[1] == []
 
 

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from defect_lora.cli import Evaluate, Pairs, _check_real_masks, _check_segmenter, _masks_of, _not_trained_on, _real_images, main
+from defect_lora.cli import Evaluate, Pairs, _check_real_masks, _check_segmenter, _real_images, main
 from defect_lora.data.cables import render_bundle, render_cable, sample_bundle
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
@@ -18,8 +17,9 @@ from defect_lora.data.overview import alike_lines, overview
 from defect_lora.evaluation.evaluator import Evaluator, read_sets
 from defect_lora.generation.placement import Places
 from defect_lora.sharing.exports import export_set
-from defect_lora.training.config import TrainConfig, note_data_places
+from defect_lora.training.config import TrainConfig, find_masks_of_run, note_data_places
 from defect_lora.training.run_folder import as_begun, list_images, open_photographs
+from defect_lora.usefulness.judging import choose_judges
 
 
 def photograph(path, kind="good", number=0, size=32):
@@ -186,7 +186,7 @@ def test_pairs_are_judged_by_masks_from_elsewhere(tmp_path, capsys):
         tmp_path / "run/config.json"
     )
     for real, masks in (("data", str(tmp_path / "labels")), ("pairs", None)):
-        assert _masks_of(Evaluate(str(tmp_path / real), "fake", "out", run=str(tmp_path / "run"))) == masks
+        assert find_masks_of_run(tmp_path / "run", tmp_path / real) == masks
     _check_segmenter(Evaluate(folders["--real"], folders["--fake"], "out", masks=str(tmp_path / "labels")))
     with pytest.raises(InputError, match="those of --real also as --masks"):
         _check_segmenter(Evaluate(folders["--real"], folders["--fake"], "out"))
@@ -252,16 +252,16 @@ def test_a_split_is_judged_by_what_is_for_testing(split, tmp_path, caplog):
     photograph(tmp_path / "fake/bent_wire/0.png", "bent_wire", 7)
     list_images(tmp_path / "run", DefectSpectrumDataset(split))
     for run in (None, tmp_path / "run"):
-        real, said = _not_trained_on(SimpleNamespace(real=split, category=None, masks=None, run=run))
+        real, said = choose_judges(split, run)
         assert parts(read_sets(real, tmp_path / "fake").real) == ["test"] * 4 and not said
     assert parts(read_sets(split, tmp_path / "fake").real) == ["test"] * 4
     shutil.copy(split / "train/good/0.png", split / "test/good/seen.png")
-    real, said = _not_trained_on(SimpleNamespace(real=split, category=None, masks=None, run=tmp_path / "run"))  # too few others
+    real, said = choose_judges(split, tmp_path / "run")  # too few others
     assert parts(s.path for s in real.samples) == ["test"] * 5 and "1 of 5 real photographs" in said[0]
     assert not caplog.records
     photograph(split / "train/broken/0.png")
     assert len(read_sets(split, tmp_path / "fake").real) == 6 and "nothing of broken is for testing" in caplog.text
-    for real in (split, _not_trained_on(SimpleNamespace(real=split, category=None, masks=None, run=None))[0]):
+    for real in (split, choose_judges(split)[0]):
         assert Evaluator(real, tmp_path / "fake", "tiny").notes[0].startswith("Nothing of broken is kept for testing")
     shutil.rmtree(split / "train/broken")
     assert not any("kept for testing" in note for note in Evaluator(split, tmp_path / "fake", "tiny").notes)

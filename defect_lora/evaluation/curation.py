@@ -15,11 +15,9 @@ import torch
 
 from .classifier import fit_classifier
 from .distances import one_thread
-from .evaluator import read_sets, suiting_pixels
-from .features import suiting_features
+from .evaluator import Evaluator
 from ..data.files import InputError, file_sha256, write_atomically
 from ..data.layouts import plan_withdrawal, withdraw
-from .memorization import find_copies
 
 # %% ../../nbs/evaluation/08_curation.ipynb #95330412
 def _outliers(real, real_labels, fake, fake_labels):  # (m,) bool
@@ -60,15 +58,18 @@ def screen_images(
     fit: str | None = None,  # how photographs became squares in training; None asks the images
 ) -> list:  # of Decision, in the order of the files
     "Look at each generated image: is it of its class, new, and like the others? Raises InputError for classes that have no real images."
-    sets = read_sets(real, fake, category)
-    pixels, _ = suiting_pixels(sets, fit, suiting_features(features, sets.fake), progress)
-    known, rows = pixels.rows(sets.real), pixels.rows(sets.fake)
+    return _screen(Evaluator(real, fake, features, category, progress=progress, fit=fit))
+
+
+def _screen(evaluator):
+    "The decisions, by what an evaluator knows: real images, copies of these and of what was trained on."
+    sets, (known, copies) = evaluator.sets, evaluator.copies
+    real, rows = evaluator.pixels.rows(sets.real), evaluator.pixels.rows(sets.fake)
     with one_thread():
-        predicted = fit_classifier(known, sets.real_labels, len(sets.classes))(rows)
-        odd = _outliers(known, sets.real_labels, rows, sets.fake_labels)
-        copies = find_copies(pixels.rows, sets.real, sets.real_labels, sets.fake, sets.fake_labels)
-        copied = _originals(copies, sets.real)
-    decisions, seen = [], set(map(file_sha256, sets.real))
+        predicted = fit_classifier(real, sets.real_labels, len(sets.classes))(rows)
+        odd = _outliers(real, sets.real_labels, rows, sets.fake_labels)
+    copied = _originals(copies, known)
+    decisions, seen = [], set(map(file_sha256, [*sets.real, *known]))
     for path, asked, found, original, is_odd in zip(sets.fake, sets.fake_labels.tolist(), predicted.tolist(), copied, odd.tolist()):
         against = {f"looks like {sets.classes[found]}": found != asked, f"a copy of {original}": original, "unlike its class": is_odd}
         reasons = [reason for reason, holds in against.items() if holds]
@@ -140,19 +141,16 @@ def _lines(path, rejected):
 
 # %% ../../nbs/evaluation/08_curation.ipynb #181f8292
 def curate_folder(
-    real,  # a folder in a known layout, or a DefectSpectrumDataset
     fake: Path,  # a folder of class folders
-    features="auto",  # "auto", a name or a Features
-    category: str | None = None,  # which product of the real folder
-    progress: bool = False,  # show progress bars
-    fit: str | None = None,  # how photographs became squares in training; None asks the images
+    evaluator: Evaluator,  # of these images; it leaves out those that were moved
 ) -> list[str]:  # sentences
     "Move rejected images aside, unless there is something against each."
-    decisions = screen_images(real, fake, features, category, progress, fit)
+    decisions = _screen(evaluator)
     if all(decision.reasons for decision in decisions):
         first = "; ".join(decisions[0].reasons)
         return [f"curation: there is something against each of the {len(decisions)} images (the first: {first}), so none was moved"]
     counts = curate(fake, decisions)
+    evaluator.leave_out(decision.path for decision in decisions if decision.reasons)
     kept, moved = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
     where = f", {_quarantine_folder(fake)} with reasons.jsonl" if moved else ""
     return [f"kept: {kept} images in {fake}", f"moved aside: {moved}{where}"]

@@ -92,6 +92,10 @@ def sharpness_features(
 
     return Features("sharpness", prepare, lambda batch: batch.mean((2, 3)), key=f"mean absolute Laplacian at {size} px")
 
+
+def _sharpness_of(view):
+    return sharpness_features(min(512, view.size))
+
 # %% ../../nbs/evaluation/07_evaluator.ipynb #5703ad42
 def _measure_sharpness(real, fake, labels, fake_labels, resamples=200, seed=0):  # value, low, high (95 %), real_baseline: 1
     "Sharpness of the generated images, as a share of that of real ones in the same mix of classes."
@@ -269,28 +273,25 @@ class Pixels:
 
 
 def _extract(
-    sets: Sets,
+    sets: Sets,  # without the duplicates among the real images
     pixels: Pixels,
-    trained_on: tuple = ((), ()),  # paths and class names
+    known: list,  # paths that the neighbours are among
+    neighbours: Neighbours,
     seed: int = 0,  # of what is chosen for IC-LPIPS
 ) -> Extracted:
-    "Features of both sets, those of the mirror images, sharpness; CLIP and IC-LPIPS where they can be had."
-    laplacian = sharpness_features(min(512, pixels.view.size))
-    _look_at_all(pixels, sets, trained_on[0], (laplacian, cell_colours, fine_structure))
-    sets, left_out = _without_duplicates(sets, pixels)
-    known, labels = _known(sets, *trained_on)
+    "Features of both sets, sharpness, colours; CLIP and IC-LPIPS where they can be had."
     own = pixels.digests(sets.fake)
     real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
-    neighbours = find_copies(pixels.rows, known, labels, sets.fake, sets.fake_labels, trusted=len(sets.real))
-    sharpness = tuple(pixels.rows(paths, laplacian)[:, 0] for paths in (sets.real, sets.fake))
+    sharpness = tuple(pixels.rows(paths, _sharpness_of(pixels.view))[:, 0] for paths in (sets.real, sets.fake))
     colours, fine = (tuple(pixels.rows(paths, kind) for paths in (sets.real, sets.fake)) for kind in (cell_colours, fine_structure))
     (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels, seed)
     clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
-    return Extracted(sets, real, fake, neighbours, sharpness, colours, fine, own, clip, variety, [*left_out, *why, *also], known)
+    return Extracted(sets, real, fake, neighbours, sharpness, colours, fine, own, clip, variety, [*why, *also], known)
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #d79698d2
-def _look_at_all(pixels, sets, trained_on, more):
+def _look_at_all(pixels, sets, trained_on):
     "Open each image once, for the search for copies, which wants mirror images of photographs, and for what else is to be seen."
+    more = (_sharpness_of(pixels.view), cell_colours, fine_structure)
     alone = [(features, False) for features in (pixels.features, small_pictures, pixel_digests)]
     mirrored, more = [(features, True) for features in (pixels.features, pixel_digests)], [(features, False) for features in more]
     pixels.look(sets.real, [*alone, *mirrored, *more])
@@ -520,15 +521,35 @@ class Evaluator:
         self.pixels, asked = suiting_pixels(self.sets, fit, self.features, progress)
         self.notes = [*self.notes, *asked]
 
+    @cached_property
+    def copies(self) -> tuple:  # paths of real images, those that were trained on among them; `Neighbours` of the generated ones
+        "Of what the generated images are copies: looked for once, for the report and whoever else wants to know."
+        _look_at_all(self.pixels, self.sets, self.trained_on[0])
+        sets, _ = _without_duplicates(self.sets, self.pixels)
+        known, labels = _known(sets, *self.trained_on)
+        return known, find_copies(self.pixels.rows, known, labels, sets.fake, sets.fake_labels, trusted=len(sets.real))
+
+    def leave_out(
+        self,
+        paths,  # of generated images, such as those that a curation has moved aside
+    ):
+        "Judge the others."
+        (known, neighbours), gone = self.copies, set(paths)
+        kept = torch.tensor([path not in gone for path in self.sets.fake], dtype=torch.bool)
+        fake = [path for path in self.sets.fake if path not in gone]
+        self.sets = replace(self.sets, fake=fake, fake_labels=self.sets.fake_labels[kept])
+        self.copies = known, neighbours.of(kept)
+
     def report(self) -> Report:
         "Compute the features, then every measure, in all and per class."
-        extracted = _extract(self.sets, self.pixels, self.trained_on, self.seed)
+        (known, neighbours), (sets, left_out) = self.copies, _without_duplicates(self.sets, self.pixels)
+        extracted = _extract(sets, self.pixels, known, neighbours, self.seed)
         with one_thread():
             total, per_class, predicted = measure_all(extracted, self.seed)
         grade, verdict = judge(total, per_class)
         del total["unchanging"], total["marked"]  # what the verdict says of them is all that a reader needs
-        notes = self.notes + cautions(total, per_class, self.features.name) + extracted.notes
-        sets, sizes = extracted.sets, (total.pop("n_real"), total.pop("n_fake"))
+        notes = self.notes + cautions(total, per_class, self.features.name) + left_out + extracted.notes
+        sizes = total.pop("n_real"), total.pop("n_fake")
         confusion = dict(classes=sets.classes, counts=confusion_counts(sets.fake_labels, predicted, len(sets.classes)))
         worst = [(sets.fake[f], extracted.known[r], ratio) for f, r, ratio in worst_first(extracted.neighbours)]
         about = dict(notes=notes, sets=self.names, images=sets.by_class(), worst=worst)

@@ -65,6 +65,10 @@ class Neighbours:
         "Which images are near copies, or have the very pixels of a real one."
         return self.ratio < (1e-12 if self.among_real is None else 1)
 
+    def of(self, chosen) -> "Neighbours":
+        "Those of some of the images."
+        return replace(self, ratio=self.ratio[chosen], index=self.index[chosen], flipped=self.flipped[chosen])
+
 # %% ../../nbs/evaluation/04_memorization.ipynb #da1850f7
 def find_neighbours(
     real: torch.Tensor,  # (n, d) features

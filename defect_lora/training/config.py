@@ -342,6 +342,18 @@ def find_masks(
     moved = os.path.normpath(Path(data).resolve() / os.path.relpath(config.masks, config.data_places[0]))
     return moved if os.path.isdir(moved) else config.masks
 
+# %% ../../nbs/training/00_config.ipynb #c41f77aa
+def find_masks_of_run(
+    run: Path | None,  # a run folder
+    data: Path,  # photographs
+) -> str | None:
+    "The folder of the masks that a run was given, where it learned from these very photographs."
+    with suppress(InputError):
+        config = TrainConfig.load(Path(run) / "config.json") if run else None
+        known = config and find_data(config, run)
+        masks = config and find_masks(config, known)
+        return masks if masks and Path(masks).is_dir() and known.resolve() == Path(data).resolve() else None
+
 # %% ../../nbs/training/00_config.ipynb #50a224e3
 _OBSERVING = (
     "data masks choose sample_every samples_per_class evaluate_every evaluate_per_class held_out_per_class patience num_inference_steps "

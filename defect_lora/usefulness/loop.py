@@ -21,6 +21,7 @@ from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError, file_sha256, is_small_base, parse_json, read_text, write_atomically
 from defect_lora.data.layouts import Listing, find_category, find_good_parts, is_good, listing_of, read_rejected, without_role
 from defect_lora.evaluation.curation import curate_folder
+from defect_lora.evaluation.evaluator import Evaluator
 from defect_lora.evaluation.features import View, choose_features, common_view, load_features
 from defect_lora.generation.painting import GUIDANCE, paint_defects
 from defect_lora.generation.pasting import paste_defects
@@ -262,7 +263,7 @@ class Loop:
         make, curated = KINDS[kind][0], kind in ("generated", "painted")
         make(self)
         if curated and any((self.out / kind).rglob("*.png")):
-            curate_folder(self.photographs.learn, self.out / kind, self.features(), fit=self.training.fit)
+            curate_folder(self.out / kind, Evaluator(self.photographs.learn, self.out / kind, self.features(), fit=self.training.fit))
             if read_rejected(self.out / kind):
                 make(self)
         self.finish(kind)

@@ -16,7 +16,7 @@ import torch
 from ..data.dataset import DefectSpectrumDataset
 from ..data.files import InputError, file_sha256
 from ..evaluation.distances import wilson_interval
-from ..evaluation.evaluator import read_sets, suiting_pixels
+from ..evaluation.evaluator import Evaluator, read_sets, suiting_pixels
 from ..evaluation.features import Features, suiting_features
 from ..evaluation.memorization import clearly_copied, find_copies, measure_memorized
 from ..training.run_folder import trained_images
@@ -41,6 +41,7 @@ def split_real(
     features: str | Features = "auto",  # that near copies are told by
     progress: bool = False,  # show progress bars
     masks_in: Path | None = None,  # a folder of the masks of the real images, where they lie elsewhere
+    evaluator: Evaluator | None = None,  # of these images, which has looked at them and for copies
 ) -> Split:
     "Split real images into the few and the test. Raises InputError where nothing is left to test on, or something has seen it."
     few = _trained_first(DefectSpectrumDataset(real, category=category, per_class=per_class, masks_in=masks_in), run, per_class)
@@ -53,10 +54,13 @@ def split_real(
     check_overlap([s.path for s in split.test.samples], synthetic=paths)
     check_curation([s.path for s in split.test.samples], paths)
     trained = trained_images(run) if run else None
-    pixels, _ = suiting_pixels(sets, trained and trained.fit, suiting_features(features, paths), progress)
-    look = partial(_copies_of_test, split, pixels)
-    split.notes += _check_run(split, run, trained, per_class, look)
-    copied, share = look(paths, [sets.classes[c] for c in sets.fake_labels.tolist()])
+    pixels = (
+        evaluator.pixels if evaluator else suiting_pixels(sets, trained and trained.fit, suiting_features(features, paths), progress)[0]
+    )
+    search = partial(_search, split, pixels)
+    split.notes += _check_run(split, run, trained, per_class, search)
+    found = _shared(split, evaluator) or search(paths, [sets.classes[c] for c in sets.fake_labels.tolist()])
+    copied, share = _copies_of_test(split, paths, *found)
     if clearly_copied(share):
         _refuse_copies(fake, copied, len(paths), per_class)
     if copied:
@@ -99,14 +103,26 @@ def _short(path):
     return "/".join(Path(path).parts[-2:])
 
 # %% ../../nbs/usefulness/05_split.ipynb #854b5a30
-def _copies_of_test(split, pixels, paths, names):
-    "Which images are near copies of a test image: path -> its sample; and their share, as `measure_memorized` has it."
+def _search(split, pixels, paths, names):  # paths of real images, `Neighbours` among them
+    "Look for copies of the few and of the test."
     samples, number = [*split.few.samples, *split.test.samples], {name: i for i, name in enumerate(split.few.classes)}
     real_labels, labels = torch.tensor([s.label for s in samples]), torch.tensor([number.get(name, -1) for name in names])
-    copies = find_copies(pixels.rows, [s.path for s in samples], real_labels, paths, labels)
-    found = copies.copies() & (copies.index >= len(split.few))
+    known = [s.path for s in samples]
+    return known, find_copies(pixels.rows, known, real_labels, paths, labels)
+
+
+def _shared(split, evaluator):
+    "The search of an evaluator, where all real images were among its own; else None."
+    known, copies = evaluator.copies if evaluator else ((), None)
+    return (known, copies) if {s.path for s in [*split.few.samples, *split.test.samples]} <= set(known) else None
+
+
+def _copies_of_test(split, paths, known, copies):
+    "Which images are near copies of a test image: path -> its sample; and their share, as `measure_memorized` has it."
+    of_test = {s.path: s for s in split.test.samples}
+    found = copies.copies() & torch.tensor([path in of_test for path in known])[copies.index]
     share = measure_memorized(copies) | wilson_interval(int(found.sum()), len(found))
-    return {paths[i]: samples[copies.index[i]] for i in found.nonzero().flatten().tolist()}, share
+    return {paths[i]: of_test[known[copies.index[i]]] for i in found.nonzero().flatten().tolist()}, share
 
 
 def _refuse_copies(fake, copied, count, per_class):
@@ -121,7 +137,7 @@ def _refuse_copies(fake, copied, count, per_class):
 _LOOKED = "test images that generated ones copy were looked for."
 
 
-def _check_run(split, run, trained, per_class, look):  # notes
+def _check_run(split, run, trained, per_class, search):  # notes
     "Compare the test with what a run was trained on."
     if run is None:
         return [f"The run was not given, so which images the generator learned from is not known; {_LOOKED}"]
@@ -131,7 +147,7 @@ def _check_run(split, run, trained, per_class, look):  # notes
     if seen:
         _refuse_run(split, run, per_class, seen, "images")
     if trained.paths:
-        near, share = look(trained.paths, trained.labels)
+        near, share = _copies_of_test(split, trained.paths, *search(trained.paths, trained.labels))
         if clearly_copied(share):
             _refuse_run(split, run, per_class, list(near.values()), "near copies")
     known = {file_sha256(s.path) for s in split.few.samples}
