@@ -19,17 +19,17 @@ BATCH = 16
 WHOLE, NONE = (0.0, 1.0), (0.0, 0.0)  # guided in each step, and in none
 ROWS = [  # solver, steps, guided interval, deep blocks in every so many steps
     ("dpmsolver++", 10, WHOLE, 1),
-    ("dpmsolver++", 10, (0.25, 1.0), 1),
+    ("dpmsolver++", 10, (0.15, 1.0), 1),
     ("dpmsolver++", 10, (0.5, 1.0), 1),
     ("dpmsolver++", 10, NONE, 1),
     ("dpmsolver++", 10, WHOLE, 2),
     ("dpmsolver++", 5, WHOLE, 1),
     ("dpmsolver++", 15, WHOLE, 1),
     ("dpmsolver++", 20, WHOLE, 1),
+    ("dpmsolver++", 20, (0.15, 1.0), 1),
     ("dpmsolver++", 20, WHOLE, 2),
     ("dpmsolver++", 20, WHOLE, 3),
     ("ddim", 25, WHOLE, 1),
-    ("ddim", 50, WHOLE, 1),
 ]
 
 
@@ -97,8 +97,10 @@ def judged(images, labels, classes, real, names):
 
 def measured(plain, row, run, seed, args, known):
     "A set of images, judged."
+    from defect_lora.model.base import SOLVERS, make_scheduler
+
     start = time.process_time()
-    pipe = plain.fast() if row["solver"] == "dpmsolver++" else plain
+    pipe = plain.from_pipe(plain, scheduler=make_scheduler(plain.scheduler.config, SOLVERS[row["solver"]]))
     images, labels = generate(pipe, row, seed, args.per_class, args.scale[run])
     seconds = time.process_time() - start
     return dict(run=run, seed=seed, cpu_seconds=round(seconds, 1)) | judged(images, labels, pipe.classes, *known)
