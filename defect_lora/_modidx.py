@@ -1065,6 +1065,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'defect_lora/evaluation/verdict.py'),
                                                 'defect_lora.evaluation.verdict._is_far': ( 'evaluation/verdict.html#_is_far',
                                                                                             'defect_lora/evaluation/verdict.py'),
+                                                'defect_lora.evaluation.verdict._is_hidden': ( 'evaluation/verdict.html#_is_hidden',
+                                                                                               'defect_lora/evaluation/verdict.py'),
                                                 'defect_lora.evaluation.verdict._is_missed': ( 'evaluation/verdict.html#_is_missed',
                                                                                                'defect_lora/evaluation/verdict.py'),
                                                 'defect_lora.evaluation.verdict._is_repeated': ( 'evaluation/verdict.html#_is_repeated',

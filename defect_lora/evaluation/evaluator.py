@@ -81,16 +81,19 @@ def read_sets(
 # %% ../../nbs/evaluation/07_evaluator.ipynb #387867b5
 def sharpness_features(
     size: int,  # pixels of a side that images are compared at
-) -> Features:  # one number for each image
+) -> Features:  # two numbers for each image, at that size and at half of it
     "How much an image changes from pixel to pixel."
     kernel = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=0)
 
+    def change(grey):
+        edges = [np.asarray(image.filter(kernel), dtype=np.float32) for image in (grey, ImageChops.invert(grey))]
+        return (edges[0] + edges[1])[1:-1, 1:-1].mean(dtype=np.float64)  # a filtered image holds no negative values: once for each sign
+
     def prepare(image):
         grey = fit_image(image, size, "pad").convert("L")
-        edges = [np.asarray(image.filter(kernel), dtype=np.float32) for image in (grey, ImageChops.invert(grey))]
-        return torch.from_numpy(edges[0] + edges[1])[None, 1:-1, 1:-1]  # a filtered image holds no negative values: once for each sign
+        return torch.tensor([change(grey), change(grey.resize((size // 2, size // 2), Image.BOX))])
 
-    return Features("sharpness", prepare, lambda batch: batch.mean((2, 3)), key=f"mean absolute Laplacian at {size} px")
+    return Features("sharpness", prepare, lambda batch: batch, key=f"mean absolute Laplacian at {size} px and half of it")
 
 
 def _sharpness_of(view):
@@ -211,7 +214,7 @@ class Extracted:
     real: torch.Tensor  # (n, d) features
     fake: torch.Tensor  # (m, d) features
     neighbours: Neighbours  # of the generated images among those that they may be copies of
-    sharpness: tuple  # (n,) of the real images, (m,) of the generated ones
+    sharpness: tuple  # (n, 2) of the real images, (m, 2) of the generated ones
     colours: tuple | None = None  # (n, 192) and (m, 192), colours of cells
     fine: tuple | None = None  # (n, 6912) and (m, 6912), what stands out from its surroundings
     pixels: torch.Tensor | None = None  # (m,) digests of the generated images' pixels
@@ -235,7 +238,7 @@ class Extracted:
     def unlike(self):  # (m,) bool
         "Which generated images are unlike their class: as the network sees them, in sharpness or in colours."
         labels = self.sets.real_labels, self.sets.fake_labels
-        sharpness = [rows.clamp_min(0.1).log()[:, None] for rows in self.sharpness]
+        sharpness = [rows[:, :1].clamp_min(0.1).log() for rows in self.sharpness]
         found = _find_unlike(self.real, self.fake, *labels, _deviation(self.real, 1e-6)) | _find_unlike(*sharpness, *labels, 1, _SHARPER)
         return found | _find_unlike(*self.colours, *labels, _deviation(self.colours[0], 10)) if self.colours else found  # grey levels
 
@@ -282,7 +285,7 @@ def _extract(
     "Features of both sets, sharpness, colours; CLIP and IC-LPIPS where they can be had."
     own = pixels.digests(sets.fake)
     real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
-    sharpness = tuple(pixels.rows(paths, _sharpness_of(pixels.view))[:, 0] for paths in (sets.real, sets.fake))
+    sharpness = tuple(pixels.rows(paths, _sharpness_of(pixels.view)) for paths in (sets.real, sets.fake))
     colours, fine = (tuple(pixels.rows(paths, kind) for paths in (sets.real, sets.fake)) for kind in (cell_colours, fine_structure))
     (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels, seed)
     clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
@@ -375,11 +378,10 @@ def measure_faults(
     sets = extracted.sets
     r, f = (slice(None) if label is None else labels == label for labels in (sets.real_labels, sets.fake_labels))
     labels = sets.real_labels[r], sets.fake_labels[f]
-    measures = dict(
-        class_accuracy=_measure_accuracy(sets, predicted, held_out, r, f),
-        memorized=measure_memorized(extracted.neighbours, f),
-        sharpness=_measure_sharpness(extracted.sharpness[0][r], extracted.sharpness[1][f], *labels, seed=seed),
-    )
+    measures = dict(class_accuracy=_measure_accuracy(sets, predicted, held_out, r, f), memorized=measure_memorized(extracted.neighbours, f))
+    pair = extracted.sharpness[0][r], extracted.sharpness[1][f]
+    for name, column in (("sharpness", 0), ("coarse_sharpness", 1)):
+        measures[name] = _measure_sharpness(*(rows[:, column] for rows in pair), *labels, seed=seed)
     for name, of in (("level", _level), ("tint", _tint)):
         pair = extracted.colours and (of(extracted.colours[0][r]), of(extracted.colours[1][f]))
         measures[name] = _measure_offset(*pair, *labels) if pair else not_measured()
@@ -547,6 +549,8 @@ class Evaluator:
         with one_thread():
             total, per_class, predicted = measure_all(extracted, self.seed)
         grade, verdict = judge(total, per_class)
+        for part in (total, *per_class.values()):
+            del part["coarse_sharpness"]
         del total["unchanging"], total["marked"]  # what the verdict says of them is all that a reader needs
         notes = self.notes + cautions(total, per_class, self.features.name) + left_out + extracted.notes
         sizes = total.pop("n_real"), total.pop("n_fake")

@@ -118,14 +118,20 @@ _BLURRED, _SEVERELY = 0.8, 0.65  # of the real images' sharpness; real against r
 
 def _sharpness(total, per_class):
     "Blurred or noisy: all together, or some classes, severely."
-    sharp = total["sharpness"]
-    best = _WEAK if _is_unsharp(total, _SEVERELY) else _USABLE
+    sharp, coarse = total["sharpness"], total["coarse_sharpness"]
+    best = _WEAK if _is_unsharp(total, _SEVERELY) or _is_hidden(coarse, _SEVERELY) else _USABLE
+    if not _is_unsharp(total, _BLURRED) and _is_hidden(coarse, _BLURRED):
+        return [_Fault(f"They are blurred under noise: {percent(coarse['value'])} of the real images' sharpness at half the size.", best)]
     if not _is_unsharp(total, _BLURRED):
         few = ", ".join(name for name, c in per_class.items() if min(c["n_real"], c["n_fake"]) >= 5 and _is_unsharp(c, _SEVERELY))
         return [_Fault(f"Blurred or noisy: {few}.", _USABLE)] if few else []
     if sharp["value"] < 1:
         return [_Fault(f"They are blurred: {percent(sharp['value'])} of the real images' sharpness.", best)]
     return [_Fault(f"They are noisy: {sharp['value']:.1f} times the real images' sharpness.", best)]
+
+
+def _is_hidden(coarse, share):
+    return coarse["value"] is not None and coarse["high"] < share
 
 
 def _is_unsharp(part, share):
