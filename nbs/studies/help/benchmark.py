@@ -33,6 +33,7 @@ from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError, write_atomically
 from defect_lora.data.images import save_image
 from defect_lora.data.layouts import labelled_images
+from defect_lora.evaluation.classifier import ClassJudge
 from defect_lora.evaluation.features import conv_block
 from defect_lora.generation.painting import paint_defects
 from defect_lora.generation.pasting import paste_defects
@@ -46,6 +47,7 @@ from defect_lora.usefulness.segmentation import fit_segmenter, pixel_scores, pre
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "help.json"
 SIZE, GOODS, HELD_OUT, PASTED, PAINTED, STEPS, SIDE = 128, 30, 20, 20, 5, 8, 64
 UPDATES = 30  # of the generator's training, of 9 images each: a twentieth of the recipe's, so that ten seeds can be had
+EPOCHS, WHOLE = 80, 20  # of the generator of the arms that have `whole` in their names, which is the demo's; its images of a class
 PILOTS = (100, 101)  # seeds on which the uses are chosen
 USES = dict(
     half=Mix(0.5, views="strong"),
@@ -114,6 +116,14 @@ def trained(images, seed, work, updates):
     return Trainer(config, work / "runs" / f"{images}_{seed}").fit().fast()
 
 
+def taught(images, seed, work):
+    "The demo's generator."
+    data = work / "few" / f"{images}_{seed}"
+    how = dict(data=str(data), base="tiny", per_class=images, seed=seed, batch_size=16, gradient_accumulation_steps=1)
+    config = TrainConfig.from_recipe("tuned", epochs=EPOCHS, sample_every=0, evaluate_every=0, held_out_per_class=0, **how)
+    return Trainer(config, work / "taught" / f"{images}_{seed}").fit(), config
+
+
 def with_painted(real, painted):
     "The real defects and the painted ones, as one data set to cut from."
     both, ids = copy.copy(real), {name: i for i, name in enumerate(real.classes)}
@@ -153,6 +163,14 @@ class Sources:
         how = dict(classes=defects, seed=self.seed, num_inference_steps=STEPS, guidance_scale=2.0, progress=False)
         generate_images(self.pipe(), folder, self.count, **how)
 
+    def whole(self, folder):
+        "What `generate --tries 4` makes of the demo's generator."
+        few(self.images, self.seed, self.work)
+        pipe, config = taught(self.images, self.seed, self.work)
+        how = dict(num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale, tries=4, progress=False)
+        judge = ClassJudge(DefectSpectrumDataset(config.data, per_class=None, size=pipe.size))
+        generate_images(pipe, folder, WHOLE, seed=self.seed, guidance_interval=config.guidance_interval, judge=judge, **how)
+
     def repasted(self, folder):
         "Painted defects multiplied: cut out as the real ones are, and pasted into other good parts at other places."
         painted = DefectSpectrumDataset(self.folder("painted"), per_class=None)
@@ -186,6 +204,8 @@ ARMS = {  # arm -> its sets
     "ours paste + painted": ["paste", "painted"],
     "ours paste + chosen": ["paste", "chosen"],
     "ours painted, then pasted": ["repasted"],
+    "ours whole": ["whole"],
+    "ours paste + whole": ["paste", "whole"],
 }
 RULED = ("paste", "poisson", "perlin", "nsa")
 
@@ -281,7 +301,19 @@ FIRST = {  # consumer -> arms of the first round
 }
 PILOTED = "ours paste + painted"  # the arm that uses are chosen on: the others of an inspection model follow it
 SECONDS = dict(
-    frozen=5, small=16, segmenter=45, train=35, painted=25, generated=22, paste=7, poisson=9, perlin=8, nsa=8, repasted=8, chosen=5
+    frozen=5,
+    small=16,
+    segmenter=45,
+    train=35,
+    painted=25,
+    generated=22,
+    paste=7,
+    poisson=9,
+    perlin=8,
+    nsa=8,
+    repasted=8,
+    chosen=5,
+    whole=700,
 )  # of a core
 
 
@@ -293,6 +325,8 @@ def uses_of(consumer):
 def pilot_cells(options):
     "What the choice of the use needs."
     for images, seed, consumer in ((i, s, c) for i in options.pilot_images for s in PILOTS for c in options.pilot_consumers):
+        if consumer in options.known_uses or consumer not in options.consumers:
+            continue
         yield from ((images, seed, consumer, PILOTED, use) for use in uses_of(consumer))
 
 
@@ -300,7 +334,8 @@ def arms_for(consumer, options, stage):
     "The arms of the first or of the second round; what has no class is no use to a classifier."
     arms = FIRST[consumer] if stage == 1 else [arm for arm in ARMS if arm not in FIRST[consumer]]
     arms = [arm for arm in arms if consumer == "segmenter" or arm not in ("perlin", "nsa")]
-    arms = [arm for arm in arms if consumer != "segmenter" or arm != "ours generated"]  # whole images have no masks
+    arms = [arm for arm in arms if consumer != "segmenter" or not {"generated", "whole"} & set(ARMS[arm])]  # they have no masks
+    arms = [arm for arm in arms if arm == "real" or arm in options.only] if options.only else arms
     return [*arms, *(dict(options.others) if stage == 1 else ())]
 
 
@@ -319,7 +354,8 @@ def choose_uses(options):
     for consumer in options.consumers:
         means = {use: known_scores(options, consumer, use) for use in uses_of(consumer)}
         means = {use: fmean(scores) for use, scores in means.items() if scores}
-        chosen[consumer] = dict(use=max(means, key=means.get) if means else "half", means=means)
+        use = options.known_uses.get(consumer) or (max(means, key=means.get) if means else "half")
+        chosen[consumer] = dict(use=use, means=means)
     return chosen
 
 
@@ -388,6 +424,8 @@ def summarise(options, chosen):
         painted=options.painted,
         denoising_steps=STEPS,
         updates=options.updates,
+        epochs_of_whole=EPOCHS,
+        whole=WHOLE,
         pixels=SIDE,
     )
     setting |= dict(classifier_steps=options.classifier_steps, segmenter_steps=options.segmenter_steps, pilots=list(PILOTS))
@@ -457,10 +495,12 @@ def parse(args=None):
         metavar="NAME=FOLDER",
         help="another generator's images; {images} and {seed} stand for the leg",
     )
+    parser.add_argument("--only", nargs="+", choices=list(ARMS), default=[], help="fill the rows of these arms alone")
     parser.add_argument("--pilot-images", type=int, nargs="*", default=[3], help="numbers of images with which uses are chosen")
     parser.add_argument(
         "--pilot-consumers", nargs="*", choices=CONSUMERS, default=list(CONSUMERS), help="whose use is chosen; others take half"
     )
+    parser.add_argument("--use", action="append", default=[], metavar="CONSUMER=USE", help="a use that is known, instead of pilots")
     parser.add_argument("--classifier-steps", type=int, default=450)
     parser.add_argument("--segmenter-steps", type=int, default=700)
     parser.add_argument("--updates", type=int, default=UPDATES, help="of the generator's training; take another --work with another number")
@@ -469,6 +509,7 @@ def parse(args=None):
     parser.add_argument("--prepare", action="store_true", help="write the real images and good parts of every leg, and stop")
     parser.add_argument("--summary", action="store_true", help="rebuild the results from what is there, and stop")
     options = parser.parse_args(args)
+    options.known_uses = dict(use.split("=", 1) for use in options.use)
     options.others = [tuple(arm.partition("=")[::2]) for arm in options.arm]
     bad = [name for name, folder in options.others if not folder or name in ARMS or name == "real"]
     if bad:
