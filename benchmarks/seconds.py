@@ -86,7 +86,7 @@ def watch(sections):
         (DefectPipeline, "_denoise", "generate: UNet"),
         (DefectPipeline, "decode", "generate: decoding"),
         (image_set, "save_image", "generate: files"),
-        (evaluator, "extract_features", "evaluate: reading and features"),
+        (evaluator.Pixels, "rows", "evaluate: reading and features"),
         (evaluator, "find_copies", "evaluate: copies"),
         (evaluator, "find_repeated", "evaluate: copies"),
         (evaluator, "find_distinct", "evaluate: copies"),

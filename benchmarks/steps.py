@@ -24,10 +24,7 @@ ROWS = [  # solver, steps, guided interval, deep blocks in every so many steps
     ("dpmsolver++", 10, NONE, 1),
     ("dpmsolver++", 10, WHOLE, 2),
     ("dpmsolver++", 5, WHOLE, 1),
-    ("dpmsolver++", 15, WHOLE, 1),
     ("dpmsolver++", 20, WHOLE, 1),
-    ("dpmsolver++", 20, (0.15, 1.0), 1),
-    ("dpmsolver++", 20, WHOLE, 2),
     ("dpmsolver++", 20, WHOLE, 3),
     ("ddim", 25, WHOLE, 1),
 ]

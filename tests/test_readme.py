@@ -51,6 +51,21 @@ def test_seconds():
     assert f"Of a training step {step['convolution']:.0%} are convolutions".replace("%", " %") in SPEED
 
 
+def test_steps():
+    "What fewer passes and guided intervals give, means over the trained seeds."
+    rows = json.loads((ROOT / "benchmarks" / "results" / "steps.json").read_text())["rows"]
+    known = {(row["solver"], row["steps"], tuple(row["interval"]), row["deep_every"]): row["sets"] for row in rows}
+    said = {}
+    for name, sets in known.items():
+        assert len(sets) == 3, name
+        said[name] = f"{fmean(one['class_accuracy'] for one in sets):.0%}".replace("%", " %"), f"{fmean(one['kid'] for one in sets):.0f}"
+    whole = [said["dpmsolver++", steps, (0.0, 1.0), 1] for steps in (5, 10, 20)]
+    assert "{}, {}, {} and {}, {}, {}".format(*(one[i] for i in (0, 1) for one in whole)) in SPEED
+    assert "the first two unguided {} and {}".format(*said["dpmsolver++", 10, (0.15, 1.0), 1]) in SPEED
+    assert "in every second step {} and {}".format(*said["dpmsolver++", 10, (0.0, 1.0), 2]) in SPEED
+    assert "25 of DDIM {} and {}".format(*said["ddim", 25, (0.0, 1.0), 1]) in SPEED
+
+
 def test_guidance():
     "How many images of the hardest classes keep their class."
     found = json.loads((ROOT / "benchmarks" / "results" / "guidance.json").read_text())["seed 0"]
