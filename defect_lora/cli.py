@@ -284,15 +284,13 @@ class Generate:
         return [f"{len(manifest.read_text(encoding='utf-8').splitlines())} images: {self.out}", f"manifest: {manifest}"]
 
     def _choice(self, make_judge, pipe):
-        "With --tries, a judge; the set says by what it is chosen."
-        from defect_lora.evaluation.curation import note_curation
+        "With --tries, a judge."
         from defect_lora.evaluation.features import choose_features
 
         if self.tries == 1:
             return {}
         with _remedy("leave --tries out"):
             judge = make_judge(choose_features(pipe.base_name))
-        note_curation(self.out, judge.known)
         return dict(judge=judge, tries=self.tries)
 
     def _judge(self, pipe, features):
@@ -303,14 +301,13 @@ class Generate:
 
     def _paint(self, pipe, names):
         from defect_lora.evaluation.painted import PaintedJudge
-        from defect_lora.generation.painting import GUIDANCE, paint_defects
-        from defect_lora.model.pipeline import FAST_STEPS
+        from defect_lora.generation.painting import GUIDANCE, paint_defects, painting_steps
 
         good, real = _photographs(self.run, self.pairs, pipe.classes)
         sampling = self._sampling() | (dict(guidance_scale=GUIDANCE) if self.guidance_scale is None else {})
-        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end, and steps to fit in
+        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end
         if self.num_inference_steps is None:
-            sampling["num_inference_steps"] = max(sampling["num_inference_steps"], FAST_STEPS)
+            sampling["num_inference_steps"] = painting_steps(sampling["num_inference_steps"])
         paint_defects(
             pipe,
             self.out,
@@ -478,8 +475,8 @@ class Evaluate:
         from defect_lora.evaluation.report import report_lines
         from defect_lora.usefulness.judging import judge_folder
 
-        report, moved = judge_folder(**vars(self))
-        return report_lines(self.out) + [note for note in report.notes if "had been trained on" in note] + moved
+        _, said = judge_folder(**vars(self))
+        return report_lines(self.out) + said
 
     def _check(self):
         _input_folders(real=self.real, fake=self.fake, run=self.run, masks=self.masks)

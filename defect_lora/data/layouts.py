@@ -546,6 +546,27 @@ def _split_coco(path, other, gone):
     for place, value in ((other, moved), (path, labels)):
         write_atomically(place, json.dumps(value))
 
+# %% ../../nbs/data/02_layouts.ipynb #53af2c71
+def read_curation(
+    fake: Path,  # a folder of generated images
+) -> set:  # digests of real images; empty where nothing was moved aside
+    "The real images that a folder was curated by. Raises InputError where the record is damaged."
+    file = Path(fake) / "curation.json"
+    try:
+        return set(json.loads(file.read_text(encoding="utf-8"))["real"])
+    except FileNotFoundError:
+        return set()
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not a record of a curation ({error!r}); generate the images anew in another folder") from None
+
+# %% ../../nbs/data/02_layouts.ipynb #6312b163
+def note_curation(
+    fake: Path,  # a folder of generated images
+    known: set,  # digests of the real images that its images are chosen by
+) -> None:
+    "Add to what a folder was curated by."
+    write_atomically(Path(fake) / "curation.json", json.dumps(dict(real=sorted(read_curation(fake) | set(known))), indent=1))
+
 # %% ../../nbs/data/02_layouts.ipynb #e69b54bb
 def is_good(class_name: str) -> bool:
     "Whether a class is that of parts without a defect: good, normal, ok, or a name that ends in free."

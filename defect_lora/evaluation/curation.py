@@ -16,8 +16,8 @@ import torch
 from .classifier import fit_classifier
 from .distances import one_thread
 from .evaluator import Evaluator
-from ..data.files import InputError, file_sha256, write_atomically
-from ..data.layouts import plan_withdrawal, withdraw
+from ..data.files import file_sha256, write_atomically
+from ..data.layouts import note_curation, plan_withdrawal, withdraw
 
 # %% ../../nbs/evaluation/08_curation.ipynb #95330412
 def _outliers(real, real_labels, fake, fake_labels):  # (m,) bool
@@ -89,27 +89,6 @@ def _quarantine_folder(
     "Where rejected images go: beside the folder, so that no one counts them as a class."
     fake = Path(fake).resolve()
     return fake.with_name(fake.name + "_set_aside")
-
-# %% ../../nbs/evaluation/08_curation.ipynb #53af2c71
-def read_curation(
-    fake: Path,  # a folder of generated images
-) -> set:  # digests of real images; empty where nothing was moved aside
-    "The real images that a folder was curated by. Raises InputError where the record is damaged."
-    file = Path(fake) / "curation.json"
-    try:
-        return set(json.loads(file.read_text(encoding="utf-8"))["real"])
-    except FileNotFoundError:
-        return set()
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not a record of a curation ({error!r}); generate the images anew in another folder") from None
-
-# %% ../../nbs/evaluation/08_curation.ipynb #6312b163
-def note_curation(
-    fake: Path,  # a folder of generated images
-    known: set,  # digests of the real images that its images are chosen by
-) -> None:
-    "Add to what a folder was curated by."
-    write_atomically(Path(fake) / "curation.json", json.dumps(dict(real=sorted(read_curation(fake) | set(known))), indent=1))
 
 # %% ../../nbs/evaluation/08_curation.ipynb #2956f9ef
 def curate(

@@ -214,6 +214,7 @@ class ImageSet:
     rows: list  # one an image: its place, and all that it follows from
     batch_size: int = 8  # rows that are made together
     defects: list | None = None  # of pairs: names in the order that masks count them; None = whole images
+    chosen_by: tuple = ()  # digests of the photographs by which a judge chooses its images
 
     def refuse_others(self) -> None:
         "Refuse a folder with images that are not this set's. Raises InputError."

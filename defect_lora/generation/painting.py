@@ -26,7 +26,7 @@ from defect_lora.generation.pairs import Pair, changed_pixels, defect_ids, plan_
 from defect_lora.generation.placement import Unaligned, mask_window
 from defect_lora.generation.sampling import fill_set, say_others, try_seed
 from defect_lora.model.base import encode_latents
-from defect_lora.model.pipeline import DefectPipeline, check_inputs, in_batches, make_generators
+from defect_lora.model.pipeline import FAST_STEPS, DefectPipeline, check_inputs, in_batches, make_generators
 from defect_lora.training.device import processes
 from defect_lora.training.latents import latent_mask
 
@@ -228,6 +228,13 @@ def _check_targets(images, masks, labels, seeds):
             raise InputError("a mask is empty: mark where the defect may be")
     return list(zip(map(to_rgb, images), masks, labels, map(int, np.atleast_1d(seeds))))
 
+# %% ../../nbs/generation/04_painting.ipynb #ae499c77
+def painting_steps(
+    configured: int,  # steps of a whole image
+) -> int:
+    "Steps of a painted defect: the configured ones, but no fewer than those with which painting was measured."
+    return max(configured, FAST_STEPS)
+
 # %% ../../nbs/generation/04_painting.ipynb #fa3e2437
 _TRIES = 4  # places and seeds for each pair, if nothing else is said
 
@@ -326,7 +333,8 @@ def paint_defects(
     good, places, rows = plan_pairs(good, real, pipe.classes, classes, per_class, seed, layout, category, topped)
     how = pipe.settings(num_inference_steps, guidance_scale)
     how |= dict(judge=getattr(judge, "name", "own"), most_tries=tries) if judge else {}
-    pairs = ImageSet(Path(out), [row | how for row in rows], batch_size or 8, defect_names(pipe.classes))
+    chosen_by = tuple(getattr(judge, "known", ()))
+    pairs = ImageSet(Path(out), [row | how for row in rows], batch_size or 8, defect_names(pipe.classes), chosen_by)
     painter = _PairPainter(pipe, good, places, judge, tries)
     fill_set(pairs, painter, "paint", "pair", progress)
     _say_left_out(pairs, painter.unaligned, tries)

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from defect_lora.data.files import InputError, check_names, sweep_temporaries
-from defect_lora.data.layouts import read_manifest
+from defect_lora.data.layouts import note_curation, read_manifest
 from defect_lora.generation.image_set import ImageSet, image_place, with_rejected
 from defect_lora.model.pipeline import WHOLE, DefectPipeline, check_inputs, class_ids, image_seed
 from defect_lora.training.device import processes
@@ -65,6 +65,8 @@ def fill_set(
     state = processes()
     if state.is_main_process:
         sweep_temporaries(images.out)  # the others write once all have counted
+        if images.chosen_by:
+            note_curation(images.out, images.chosen_by)
     parts = images.parts()[state.process_index :: state.num_processes]
     missing = [images.missing(part) for part in parts]
     mine, left = sum(map(len, parts)), sum(map(len, missing))
@@ -190,7 +192,7 @@ def generate_images(
     rows = _plan_images(pipe.classes, wanted, counts, seed, shard_size)
     how = pipe.settings(num_inference_steps, guidance_scale, guidance_interval)
     how |= dict(judge=getattr(judge, "name", "own"), most_tries=tries) if judge else {}
-    images = ImageSet(Path(out), [row | how for row in rows], batch_size or 8)
+    images = ImageSet(Path(out), [row | how for row in rows], batch_size or 8, chosen_by=tuple(getattr(judge, "known", ())))
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval)
     fill_set(images, _ImageMaker(pipe, sampling, judge, tries if judge else 1), progress=progress)
     say_others(images)

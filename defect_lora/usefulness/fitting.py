@@ -19,9 +19,8 @@ from tqdm.auto import tqdm
 from ..data.dataset import fit_image
 from ..data.files import InputError, file_sha256
 from ..data.images import open_image
-from ..evaluation.curation import read_curation
 from ..evaluation.distances import MIN_IMAGES
-from ..data.layouts import labelled_images
+from ..data.layouts import labelled_images, read_curation
 from ..evaluation.report import percent
 
 # %% ../../nbs/usefulness/01_fitting.ipynb #5734563c

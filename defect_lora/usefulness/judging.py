@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ..data.dataset import open_to_judge_by
 from ..data.files import InputError, file_sha256
+from ..data.layouts import read_curation
 from ..data.overview import alike_lines
-from ..evaluation.curation import curate_folder, read_curation
+from ..evaluation.curation import curate_folder
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.painted import crop_pairs
 from ..evaluation.report import write_report
@@ -30,15 +31,18 @@ def choose_judges(
     run: Path | None = None,  # the run that generated the images
     category: str | None = None,  # which product of the folder
     masks: Path | None = None,  # a folder of their masks, where they lie elsewhere
+    fake: Path | None = None,  # the generated images, which some of the real ones may have chosen
 ) -> tuple:  # DefectSpectrumDataset, lines that say what was left out
-    "The real images to judge by, without those that a run was trained on where enough are left."
-    digests = trained_images(run).digests if run else set()
+    "The real images to judge by, without those that a run was trained on or that chose its images, where enough are left."
+    trained, chose = trained_images(run).digests if run else set(), read_curation(fake) if fake else set()
     judges = open_to_judge_by(real, category, masks)
-    others = [sample for sample in judges.samples if not digests or file_sha256(sample.path) not in digests]
+    digests = [file_sha256(sample.path) if trained or chose else "" for sample in judges.samples]
+    others = [sample for sample, digest in zip(judges.samples, digests) if digest not in trained | chose]
     seen = len(judges) - len(others)
     if not seen:
         return judges, []
-    said = f"{seen} of {len(judges)} real photographs had been trained on"
+    known = [what for what, some in (("trained on", trained), ("used to choose the images", chose)) if some & set(digests)]
+    said = f"{seen} of {len(judges)} real photographs had been {' or '.join(known)}"
     if min(sum(sample.label == label for sample in others) for label in range(len(judges.classes))) < _ENOUGH:
         few = f"fewer than {_ENOUGH} others of a class are left, so all are judged by: give photographs that the run has not seen as --real"
         return judges, [f"{said}; {few}."]
@@ -84,9 +88,9 @@ def judge_folder(
     masks: Path | None = None,  # a folder of the masks of the real images, where they lie elsewhere
     curate: bool = False,  # move aside what there is something against, first
     run: Path | None = None,  # the run that generated the images
-) -> tuple:  # Report, lines about what was moved
+) -> tuple:  # Report, lines about who judges and what was moved
     "Judge a folder of generated images and write the report. Raises InputError."
-    (judges, seen), (known, said) = choose_judges(real, run, category, masks), describe_training(run)
+    (judges, seen), (known, said) = choose_judges(real, run, category, masks, fake), describe_training(run)
     evaluator = Evaluator(judges, fake, features, category, progress=True, **known)
     how, split = dict(progress=True, masks_in=masks, evaluator=evaluator), None
     if usefulness is not None:
@@ -98,7 +102,7 @@ def judge_folder(
     for section in _long_sections(fake, split, evaluator, segmenter, trainings):
         report.sections.append(section)
         write_report(report, out, run)
-    return report, moved
+    return report, [*seen, *moved]
 
 
 def _curate(evaluator, fake, split, known):

@@ -23,10 +23,10 @@ from defect_lora.data.layouts import Listing, find_category, find_good_parts, is
 from defect_lora.evaluation.curation import curate_folder
 from defect_lora.evaluation.evaluator import Evaluator
 from defect_lora.evaluation.features import View, choose_features, common_view, load_features
-from defect_lora.generation.painting import GUIDANCE, paint_defects
+from defect_lora.generation.painting import GUIDANCE, paint_defects, painting_steps
 from defect_lora.generation.pasting import paste_defects
 from defect_lora.generation.sampling import generate_images
-from defect_lora.model.pipeline import FAST_STEPS, DefectPipeline
+from defect_lora.model.pipeline import DefectPipeline
 from defect_lora.training.config import TrainConfig, stand_in_lines
 from defect_lora.data.files import in_words
 from defect_lora.training.run_folder import list_images
@@ -286,7 +286,7 @@ def _generate(loop):
 
 def _paint(loop):
     how = dict(per_class=loop.config.per_class, seed=loop.config.seed, top_up=True, classes=loop.photographs.painted())
-    steps = dict(num_inference_steps=max(loop.training.num_inference_steps, FAST_STEPS), guidance_scale=GUIDANCE)
+    steps = dict(num_inference_steps=painting_steps(loop.training.num_inference_steps), guidance_scale=GUIDANCE)
     paint_defects(loop.pipeline, loop.out / "painted", loop.photographs.good, loop.photographs.learn, category="product", **how, **steps)
 
 
