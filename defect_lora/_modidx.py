@@ -2617,6 +2617,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'defect_lora/usefulness/judging.py'),
                                                 'defect_lora.usefulness.judging._report': ( 'usefulness/judging.html#_report',
                                                                                             'defect_lora/usefulness/judging.py'),
+                                                'defect_lora.usefulness.judging._say_tries': ( 'usefulness/judging.html#_say_tries',
+                                                                                               'defect_lora/usefulness/judging.py'),
                                                 'defect_lora.usefulness.judging.choose_judges': ( 'usefulness/judging.html#choose_judges',
                                                                                                   'defect_lora/usefulness/judging.py'),
                                                 'defect_lora.usefulness.judging.describe_training': ( 'usefulness/judging.html#describe_training',

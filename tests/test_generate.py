@@ -134,3 +134,4 @@ def test_images_of_another_class_are_made_again(trained, alone, tmp_path):
     said = "18 of 18 real photographs had been used to choose the images; fewer than 5 others"
     notes = (tmp_path / "report" / "report.md").read_text()
     assert code == 0 and said in notes and said in out and "18 of the 18 real images have also chosen" in notes, err
+    assert f"as {sum(row['own_class'] and row['tries'] == 1 for row in rows) / 18:.0%}".replace("%", " %") + " were in the first" in notes

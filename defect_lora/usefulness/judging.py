@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ..data.dataset import open_to_judge_by
 from ..data.files import InputError, file_sha256
-from ..data.layouts import read_curation
+from ..data.layouts import read_curation, read_manifest
 from ..data.overview import alike_lines
 from ..evaluation.curation import curate_folder
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.painted import crop_pairs
-from ..evaluation.report import write_report
+from ..evaluation.report import percent, write_report
 from ..training.config import TrainConfig, stand_in_lines
 from ..training.run_folder import open_photographs, trained_images
 from .classification import FeatureClassifier, measure_usefulness
@@ -75,6 +75,19 @@ def _chosen_by(fake, judges):
     said = "so the share that is given its class says little: judge by photographs that neither training nor choice has seen"
     return [f"{seen} of the {len(judges)} real images have also chosen the generated ones (--tries, --curate), {said}."] if seen else []
 
+# %% ../../nbs/usefulness/06_judging.ipynb #ea52aa1b
+def _say_tries(fake):
+    "A line where a judge chose among several tries of an image."
+    rows = [row for row in read_manifest(fake) or [] if "own_class" in row]
+    if not rows:
+        return []
+    first = sum(row["own_class"] and row["tries"] == 1 for row in rows) / len(rows)
+    most, judge = rows[0]["most_tries"], rows[0]["judge"]
+    said = (
+        f"each had up to {most} tries to be given its class by a classifier of photographs ({judge}), as {percent(first)} were in the first"
+    )
+    return [f"The images were chosen: {said}. Without that choice fewer are of their class."]
+
 # %% ../../nbs/usefulness/06_judging.ipynb #adf5f11a
 def judge_folder(
     real: Path,  # folder of real images
@@ -97,7 +110,7 @@ def judge_folder(
         split = split_real(real, usefulness, fake, run, category, features, **how)
     moved = _curate(evaluator, fake, split, known) if curate else []
     crops, also = crop_pairs(judges, fake, category, known.get("trained_on"))  # whose files are there as long as they are held
-    report = _report(evaluator, crops, [*seen, *said, *also, *_chosen_by(fake, judges)])
+    report = _report(evaluator, crops, [*seen, *said, *also, *_say_tries(fake), *_chosen_by(fake, judges)])
     write_report(report, out, run)
     for section in _long_sections(fake, split, evaluator, segmenter, trainings):
         report.sections.append(section)
