@@ -64,3 +64,11 @@ def test_it_goes_on_and_takes_a_strangers_folder(benchmark, tmp_path, monkeypatc
     assert "about 0 minutes" in capsys.readouterr().out.splitlines()[-4]
     with pytest.raises(SystemExit):
         benchmark.parse(["--work", "x", "--arm", "paste=x"])
+
+
+@pytest.mark.parametrize("consumer", ["frozen", "small", "segmenter"])
+def test_arms_of_a_consumer(benchmark, tmp_path, consumer):
+    "Real images first; what has no masks is no use to a segmenter, and what has no class none to a classifier."
+    options = benchmark.parse(["--work", str(tmp_path)])
+    arms = [arm for stage in (1, 2) for arm in benchmark.arms_for(consumer, options, stage)]
+    assert arms[0] == "real" and len(set(arms)) == len(arms) and ("nsa" in arms) == ("ours whole" not in arms) == (consumer == "segmenter")

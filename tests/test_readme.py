@@ -24,18 +24,18 @@ def short(study):
     return next("".join(cell["source"]) for cell in cells if "".join(cell["source"]).startswith("## In short"))
 
 
-@pytest.mark.parametrize("name, row", [("speed_sd15", "Stable Diffusion 1.5, random weights"), ("speed_tiny", "the tiny base")])
-def test_speed(name, row):
-    found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+RUNS = {"Stable Diffusion 1.5, random weights": ("sd15_earlier", "sd15_second", "sd15"), "the tiny base": ("tiny",)}
+
+
+@pytest.mark.parametrize("row", RUNS)
+def test_speed(row):
+    "Of several runs each figure is the one that is kindest to the stock way."
+    found = [json.loads((ROOT / "benchmarks" / "results" / f"speed_{name}.json").read_text()) for name in RUNS[row]]
+    kindest = [(max if key.startswith("memory") else min)(run[key] for run in found) for key in RATIOS]
     line = next(line for line in SPEED.splitlines() if line.startswith(f"| {row} |"))
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == [f"{found[key]:.2f}" for key in RATIOS]
-
-
-def test_earlier_run():
-    found = json.loads((ROOT / "benchmarks" / "results" / "speed_sd15_earlier.json").read_text())
-    turns = found["generating"]["stock, merged"]["turns"]
-    assert len(turns) == 4 and sum(seconds < 1.2 * min(turns) for seconds in turns) == 3 and max(turns) > 1.5 * min(turns)
-    assert f"its ratio was {found['sample_vs_merged']:.2f}" in SPEED
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [f"{value:.2f}" for value in kindest]
+    for key in set(RATIOS) - {"memory_vs_stock"} if len(found) > 1 else ():
+        assert f"{min(run[key] for run in found):.2f} to {max(run[key] for run in found):.2f} times" in SPEED, key
 
 
 def test_seconds():

@@ -334,7 +334,7 @@ def arms_for(consumer, options, stage):
     "The arms of the first or of the second round; what has no class is no use to a classifier."
     arms = FIRST[consumer] if stage == 1 else [arm for arm in ARMS if arm not in FIRST[consumer]]
     arms = [arm for arm in arms if consumer == "segmenter" or arm not in ("perlin", "nsa")]
-    arms = [arm for arm in arms if consumer != "segmenter" or not {"generated", "whole"} & set(ARMS[arm])]  # they have no masks
+    arms = [arm for arm in arms if consumer != "segmenter" or not {"generated", "whole"} & set(sets_of(arm, ()))]  # they have no masks
     arms = [arm for arm in arms if arm == "real" or arm in options.only] if options.only else arms
     return [*arms, *(dict(options.others) if stage == 1 else ())]
 
