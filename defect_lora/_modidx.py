@@ -891,6 +891,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'defect_lora/evaluation/memorization.py'),
                                                      'defect_lora.evaluation.memorization._moved': ( 'evaluation/memorization.html#_moved',
                                                                                                      'defect_lora/evaluation/memorization.py'),
+                                                     'defect_lora.evaluation.memorization._orientations': ( 'evaluation/memorization.html#_orientations',
+                                                                                                            'defect_lora/evaluation/memorization.py'),
                                                      'defect_lora.evaluation.memorization._peaks': ( 'evaluation/memorization.html#_peaks',
                                                                                                      'defect_lora/evaluation/memorization.py'),
                                                      'defect_lora.evaluation.memorization._picture': ( 'evaluation/memorization.html#_picture',

@@ -222,7 +222,7 @@ def worst_first(
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #a1531a7d
 _SIDE, _BLUR = 64, 1.5  # pixels of a picture's side; of what counts as slow
-_CANDIDATES = 20  # pictures and mirror images that one is compared with at all shifts
+_CANDIDATES = 60  # pictures, in all orientations, that one is compared with at all shifts
 
 
 def _picture(image):
@@ -258,27 +258,37 @@ def find_shifted(
     new: torch.Tensor,  # (m, 4096)
     trusted: int | None = None,  # the limit is taken from so many of the real pictures, the first; None = all
 ) -> Shifted:
-    "Look for real pictures, shifted or mirrored; a hundred new ones at a time."
+    "Look for real pictures, shifted, mirrored, or turned by quarters; a hundred new ones at a time."
     different = torch.unique(real[:trusted], dim=0)
     among = _correlate(*[_spectra(different)] * 2, own=torch.arange(len(different)))[0]
     usual = float(among.quantile(0.95)) if len(different) > 2 else 1.0
     correlation, place = _correlate(_spectra(new), _spectra(real))
-    return Shifted(correlation, place % len(real), place >= len(real), usual + (1 - usual) / 3)
+    flipped = torch.isin(place // max(len(real), 1), torch.tensor(_MIRRORED))
+    return Shifted(correlation, place % len(real), flipped, usual + (1 - usual) / 3)
 
 
 def _spectra(rows):
     return torch.fft.rfft2(rows.float().reshape(-1, _SIDE, _SIDE))
 
 
-def _correlate(new, real, own=None):  # (m,) largest correlation, (m,) its place among pictures and mirror images
-    "Correlate pictures with real ones and their mirror images; own: the places of real pictures that these are themselves."
-    both = torch.cat([real, torch.fft.rfft2(torch.fft.irfft2(real, s=(_SIDE, _SIDE)).flip(2))])
+_ORIENTATIONS, _MIRRORED = 8, [1, 2, 4, 7]  # of a square, and which of them are mirror images
+
+
+def _orientations(pictures):  # (8 n, side, side), the pictures themselves first
+    "Pictures as they are, mirrored, and turned by quarters."
+    flipped = torch.cat([pictures, pictures.flip(2), pictures.flip(1), pictures.flip((1, 2))])
+    return torch.cat([flipped, flipped.mT])
+
+
+def _correlate(new, real, own=None):  # (m,) largest correlation, (m,) its place among all orientations
+    "Correlate pictures with real ones in all orientations; own: the places of real pictures that these are themselves."
+    both = torch.fft.rfft2(_orientations(torch.fft.irfft2(real, s=(_SIDE, _SIDE))))
     twice = torch.ones(_SIDE // 2 + 1).index_fill(0, torch.arange(1, _SIDE // 2), 2)  # columns that stand for two of the whole spectrum
     magnitude, found = (both.abs() * twice).flatten(1), []
     for part in torch.arange(len(new)).split(100):
         bound = new[part].abs().flatten(1) @ magnitude.T
         if own is not None:
-            bound[torch.arange(len(part)).repeat(2), torch.cat([own[part], own[part] + len(real)])] = -1
+            bound.view(len(part), _ORIENTATIONS, -1)[torch.arange(len(part)), :, own[part]] = -1
         found.append(_best_of(new[part], both, *bound.topk(min(_CANDIDATES, bound.shape[1]), dim=1)))
     return tuple(torch.cat(parts) for parts in zip(*found)) if found else (torch.zeros(0), torch.zeros(0, dtype=torch.long))
 
