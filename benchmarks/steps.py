@@ -9,8 +9,6 @@ whoever reads it sees what the seeds differ by. What is in the file already is n
 import argparse
 import json
 import time
-from contextlib import nullcontext
-from itertools import count
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -45,35 +43,14 @@ def known_features(folder):
     return extract_features(paths), list(names)
 
 
-def remember_deep(unet, every):
-    "For a with block, the blocks below the highest resolution run in every so many passes, and what they returned is used between."
-    from defect_lora.model.fast_unet import _with_forwards
-
-    def kept(module):
-        stock, calls, last = module.forward, count(), []
-
-        def forward(*args, **kwargs):
-            if next(calls) % every == 0:
-                last[:] = [stock(*args, **kwargs)]
-            return last[0]
-
-        return forward
-
-    deep = [*unet.down_blocks[1:], unet.mid_block, *unet.up_blocks[:-1]]
-    return _with_forwards({module: kept(module) for module in deep}) if every > 1 else nullcontext()
-
-
 def generate(pipe, row, seed, per_class, scale):
     "Images of each class, a class after the other."
     from defect_lora.model.pipeline import image_seed
 
     labels = [i for i in range(len(pipe.classes)) for _ in range(per_class)]
     seeds = [image_seed(seed, label, i % per_class) for i, label in enumerate(labels)]
-    images, how = [], dict(guidance_interval=tuple(row["interval"]), progress=False)
-    for at in range(0, len(labels), BATCH):
-        with remember_deep(pipe.model.unet, row["deep_every"]):
-            images += pipe(labels[at : at + BATCH], row["steps"], scale, seeds=seeds[at : at + BATCH], **how).images
-    return images, labels
+    how = dict(guidance_interval=tuple(row["interval"]), cache_interval=row["deep_every"], batch_size=BATCH, progress=False)
+    return pipe(labels, row["steps"], scale, seeds=seeds, **how).images, labels
 
 
 def judged(images, labels, classes, real, names):

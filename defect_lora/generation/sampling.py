@@ -181,19 +181,21 @@ def generate_images(
     progress: bool = True,  # show a bar over the images
     shard_size: int | None = None,  # images in a shard-000000.tar; None is loose files
     guidance_interval: tuple[float, float] = WHOLE,  # guided from this share of the steps to that
+    cache_interval: int = 1,  # the UNet's deep blocks are computed in every so many steps
     top_up: bool = False,  # make one more for each that was taken out of the set, so that per_class are there
     judge: Callable | None = None,  # a ClassJudge, or the like: (images, class ids) -> margins, below 0 for an image of another class
     tries: int = 4,  # that an image has with a judge; the best is kept
 ) -> Path:  # out
     "Generate a set of images into a folder, or what is missing of it. Raises InputError."
-    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps, guidance_interval)
+    check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps, guidance_interval, cache_interval)
     wanted = list(dict.fromkeys(class_ids(pipe.classes if classes is None else classes, pipe.classes)))
     counts = with_rejected(Path(out), [pipe.classes[c] for c in wanted], per_class) if top_up else [per_class] * len(wanted)
     rows = _plan_images(pipe.classes, wanted, counts, seed, shard_size)
-    how = pipe.settings(num_inference_steps, guidance_scale, guidance_interval)
+    sampling = dict(guidance_scale=guidance_scale, guidance_interval=guidance_interval, cache_interval=cache_interval)
+    sampling |= dict(num_inference_steps=num_inference_steps)
+    how = pipe.settings(**sampling)
     how |= dict(judge=getattr(judge, "name", "own"), most_tries=tries) if judge else {}
     images = ImageSet(Path(out), [row | how for row in rows], batch_size or 8, chosen_by=tuple(getattr(judge, "known", ())))
-    sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval)
     fill_set(images, _ImageMaker(pipe, sampling, judge, tries if judge else 1), progress=progress)
     say_others(images)
     return images.out

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
+from itertools import count
 
 import torch
 from torch import nn
@@ -309,6 +310,31 @@ def _with_forwards(forwards):
             vars(module).pop("forward", None)
             if forward is not None:
                 module.forward = forward
+
+# %% ../../nbs/model/01_fast_unet.ipynb #17cbdbbd
+@contextmanager
+def remember_deep(
+    unet: UNet2DConditionModel,
+    interval: int = 1,  # steps; 1 remembers nothing
+):
+    "For the length of a with block, the blocks below the highest resolution run in every so many calls of the UNet."
+    deep = [*unet.down_blocks[1:], *filter(None, [unet.mid_block]), *unet.up_blocks[:-1]]
+    stock = {block: getattr(block.forward, "stock", block.forward) for block in deep}  # a block inside a block remembers for itself
+    with _with_forwards({block: _every(interval, forward) if interval > 1 else forward for block, forward in stock.items()}):
+        yield
+
+
+def _every(interval, forward):
+    "The same forward in every so many calls; between them what it returned last."
+    calls, last = count(), []
+
+    def remembered(*args, **kwargs):
+        if next(calls) % interval == 0:
+            last[:] = [forward(*args, **kwargs)]
+        return last[0]
+
+    remembered.stock = forward
+    return remembered
 
 # %% ../../nbs/model/01_fast_unet.ipynb #a03fd515
 _ROUNDING = 0.1  # share of what an adapter adds

@@ -124,8 +124,11 @@ def check_inputs(
     guidance_scale: float = 1,
     max_inference_steps: int = 1000,  # that the base's noise schedule has
     guidance_interval: tuple[float, float] = WHOLE,
+    cache_interval: int = 1,
 ) -> None:
     "Refuse what no call can mean."
+    if cache_interval < 1:
+        raise InputError(f"cache_interval {cache_interval}: must be at least 1, which remembers nothing between steps")
     if len(guidance_interval) != 2 or not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
         raise InputError(f"guidance_interval {guidance_interval}: give two shares of the steps, from 0 to 1, the earlier first")
     if num_inference_steps > max_inference_steps:
@@ -205,7 +208,7 @@ class DefectPipeline(DiffusionPipeline):
         self.means, self.mean_counts, self.grey, self.base_digest = means, mean_counts, grey, base_digest
         self.base_name, self.size = base_name or base_name_of(model.unet), size or native_size(model.unet, vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=(scale := pixels_per_latent(vae)))
-        self.vae_scale_factor, self._interrupt, self._guidance_scale, self._guidance_interval = scale, False, 1.0, WHOLE
+        self.vae_scale_factor, self._interrupt, self._guidance_scale, self._intervals = scale, False, 1.0, (WHOLE, 1)
         check_size(self.size, size_multiple(model.unet, vae))
         _check_latents(means, (len(self.classes), *self.latent_shape), "means")
 
@@ -252,13 +255,13 @@ class DefectPipeline(DiffusionPipeline):
         return fingerprint(trained, json.dumps(saved_config(model)), model.dtype, self.size)[:16]
 
     def settings(
-        self, num_inference_steps: int, guidance_scale: float, guidance_interval: tuple[float, float] = WHOLE
+        self, num_inference_steps: int, guidance_scale: float, guidance_interval: tuple[float, float] = WHOLE, cache_interval: int = 1
     ) -> dict:  # for an image's provenance
         "What an image follows from, beside its class and its seed; what is as ever is not named."
         how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, scheduler=type(self.scheduler).__name__)
         how |= dict(model=path_to_name(self.base_name), weights=self.weights())
         new = dict(guidance_interval=list(guidance_interval), dtype=str(self.dtype).removeprefix("torch."), trained_fit=self.trained_fit)
-        new |= dict(grey=self.grey)
+        new |= dict(grey=self.grey, cache_interval=cache_interval > 1 and cache_interval)
         return how | {key: value for key, value in new.items() if value not in (list(WHOLE), "float32", "pad", False)}
 
     def to(
@@ -313,30 +316,25 @@ class DefectPipeline(DiffusionPipeline):
         return_dict: bool = True,  # False: a tuple
         callback_on_step_end_tensor_inputs: list[str] = ("latents",),  # what the callback gets: latents, prompt_embeds
         guidance_interval: tuple[float, float] = WHOLE,  # guided from this share of the steps to that; the others cost half
+        cache_interval: int = 1,  # the UNet's deep blocks are computed in every so many steps, and remembered between
     ) -> ImagePipelineOutput | tuple:  # its images
         "Generate images for each class label. Raises InputError."
         labels = [label for label in class_ids(class_labels, self.classes) for _ in range(num_images_per_class)]
         negative = None if negative_class is None else _class_id(negative_class, self.classes)
-        check_inputs(output_type, num_inference_steps, batch_size, guidance_scale, self.max_inference_steps, guidance_interval)
+        check_inputs(
+            output_type, num_inference_steps, batch_size, guidance_scale, self.max_inference_steps, guidance_interval, cache_interval
+        )
         callback = _callback_of(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
-        rows = zip(labels, make_generators(len(labels), generator, seeds), *self._starts(labels, latents, init_latents), strict=True)
+        rows = zip(labels, make_generators(len(labels), generator, seeds), *_starts(self, labels, latents, init_latents), strict=True)
         batches = list(in_batches(list(rows), batch_size))
         _bring(self.model)
         bar = _bar(self, len(batches) * num_inference_steps, progress)
         with bar, evaluating(self.model), self.model.merged(), self.model.autocast():
-            self._interrupt, self._guidance_scale, self._guidance_interval = False, guidance_scale, guidance_interval
+            self._interrupt, self._guidance_scale, self._intervals = False, guidance_scale, (guidance_interval, cache_interval)
             clean = [self._denoise(*zip(*batch, strict=True), num_inference_steps, negative, callback, bar) for batch in batches]
         images = _stack([image for batch in clean for image in self.decode(batch, output_type)], output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images) if return_dict else (images,)
-
-    def _starts(self, labels, latents, init_latents):
-        "For each image the noise and the clean latents that it begins with; None where there is no such thing."
-        for name, given in (("latents", latents), ("init_latents", init_latents)):
-            _check_latents(given, (len(labels), *self.latent_shape), name)
-        if init_latents is None and self.means is not None:
-            init_latents = self.means[labels]
-        return [[None] * len(labels) if given is None else list(given) for given in (latents, init_latents)]
 
     def _denoise(self, labels, generators, noise, init_latents, num_inference_steps, negative, callback, bar):
         "From noise to the clean latents of a batch."
@@ -345,7 +343,7 @@ class DefectPipeline(DiffusionPipeline):
         latents = self.prepare_latents(generators, *(None if rows[0] is None else torch.stack(rows) for rows in (noise, init_latents)))
         for guided, steps in groupby(enumerate(self.scheduler.timesteps), partial(_guides, self)):
             mine = embeds if guided else embeds[-len(labels) :]
-            with self.model.conditioned(mine, guided, self.scheduler.timesteps):
+            with self.model.conditioned(mine, guided, self.scheduler.timesteps, self._intervals[1]):
                 for step, t in steps:
                     if not self._interrupt:
                         latents = self._step(self._predict(latents, t, mine), t, latents, generators)
@@ -434,6 +432,15 @@ def _bar(pipe, total, progress):
     return pipe.progress_bar(total=total) if progress else tqdm(total=total, disable=True)
 
 
+def _starts(pipe, labels, latents, init_latents):
+    "For each image the noise and the clean latents that it begins with; None where there is no such thing."
+    for name, given in (("latents", latents), ("init_latents", init_latents)):
+        _check_latents(given, (len(labels), *pipe.latent_shape), name)
+    if init_latents is None and pipe.means is not None:
+        init_latents = pipe.means[labels]
+    return [[None] * len(labels) if given is None else list(given) for given in (latents, init_latents)]
+
+
 def _decode_pixels(pipe, latents):
     pixels = decode_latents(pipe.vae, latents)
     return pixels.mean(1, keepdim=True).expand_as(pixels) if pipe.grey else pixels
@@ -449,7 +456,7 @@ def _config_of(pipe):
 
 def _guides(pipe, numbered):
     "Is a step, (number, timestep), guided?"
-    first, last = (share * len(pipe.scheduler.timesteps) for share in pipe._guidance_interval)
+    first, last = (share * len(pipe.scheduler.timesteps) for share in pipe._intervals[0])
     return pipe._guidance_scale > 1 and first - 1e-6 <= numbered[0] < last - 1e-6
 
 

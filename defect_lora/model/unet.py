@@ -17,7 +17,14 @@ from torch import nn
 from safetensors.torch import load_file, save
 
 from ..data.files import InputError, write_atomically
-from .fast_unet import cache_constants, collapse_cross_attention, idle_with_one_token, merge_adapters, use_lean_layers
+from defect_lora.model.fast_unet import (
+    cache_constants,
+    collapse_cross_attention,
+    idle_with_one_token,
+    merge_adapters,
+    remember_deep,
+    use_lean_layers,
+)
 from .scopes import ATTENTION, SCOPES, in_scope, is_adapter, plain_name
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
@@ -283,9 +290,10 @@ class ClassConditionedUNet(nn.Module):
         embeds: torch.Tensor,  # (batch, tokens, dim) that every call in the block gets, this very tensor
         guided: bool = False,  # the batch is two halves that differ in their condition alone
         timesteps: torch.Tensor | None = None,  # (steps,) that the calls in the block will ask for
+        cache_interval: int = 1,  # deep blocks are computed in every so many calls, and remembered between
     ):
         "For the length of a with block, what depends on the condition or on the timestep alone is computed once."
-        with cache_constants(self.unet, embeds, guided, timesteps):
+        with cache_constants(self.unet, embeds, guided, timesteps), remember_deep(self.unet, cache_interval):
             yield self
 
     def save_adapters(

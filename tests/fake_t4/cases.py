@@ -185,13 +185,16 @@ def _saved(rank=32, alpha=32, targets="all"):
 
 
 def generate(t4, images, **model):
-    "A pipeline as a notebook loads it: two steps, and decoding."
+    "A pipeline as a notebook loads it: two steps, the same with a cache interval of two, and decoding."
     with _saved(**model) as folder:
         pipe = DefectPipeline.from_pretrained(folder, device=DEVICE)
         labels, seeds = [i % 9 for i in range(images)], list(range(images))
         t4.reset()
         latents = pipe(labels, num_inference_steps=2, seeds=seeds, progress=False, output_type="latent").images
         yield "two steps", t4.row() | dict(images=images)
+        t4.reset()
+        pipe(labels, num_inference_steps=2, seeds=seeds, progress=False, output_type="latent", cache_interval=2)
+        yield "two steps, one remembered", t4.row() | dict(images=images)
         t4.reset()
         with torch.no_grad():
             pipe.decode(latents, "pil")
