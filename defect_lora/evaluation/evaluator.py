@@ -32,7 +32,7 @@ from .features import Features, View, common_view, extract_each, load_features, 
 from ..data.files import InputError
 from ..data.images import peek_provenance
 from ..data.layouts import labelled_images
-from .memorization import Neighbours, find_copies, find_distinct, find_repeated
+from .memorization import Neighbours, find_copies, find_distinct, find_moved, find_repeated
 from .memorization import measure_memorized, measure_repeated, measure_variety, small_pictures, worst_first
 from .report import Report
 from .verdict import cautions, judge
@@ -218,6 +218,7 @@ class Extracted:
     colours: tuple | None = None  # (n, 192) and (m, 192), colours of cells
     fine: tuple | None = None  # (n, 6912) and (m, 6912), what stands out from its surroundings
     pixels: torch.Tensor | None = None  # (m,) digests of the generated images' pixels
+    pictures: tuple | None = None  # (n, 4096) and (m, 4096), small pictures
     clip: tuple | None = None  # (n, d) and (m, d), CLIP's embeddings
     variety: dict = field(default_factory=lambda: not_measured() | dict(per_class={}))  # IC-LPIPS in all, and per_class
     notes: list = field(default_factory=list)  # what could not be had
@@ -226,7 +227,8 @@ class Extracted:
     @cached_property
     def repeated(self):  # (m,), or None
         "How likely each generated image has a twin."
-        return find_repeated(self.real, self.fake, self.sets.real_labels, self.sets.fake_labels, self.pixels)
+        moved = self.pictures and find_moved(*self.pictures, self.sets.fake_labels)
+        return find_repeated(self.real, self.fake, self.sets.real_labels, self.sets.fake_labels, self.pixels, moved)
 
     @cached_property
     def variances(self):
@@ -286,10 +288,11 @@ def _extract(
     own = pixels.digests(sets.fake)
     real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
     sharpness = tuple(pixels.rows(paths, _sharpness_of(pixels.view)) for paths in (sets.real, sets.fake))
-    colours, fine = (tuple(pixels.rows(paths, kind) for paths in (sets.real, sets.fake)) for kind in (cell_colours, fine_structure))
+    kinds = cell_colours, fine_structure, small_pictures
+    colours, fine, pictures = (tuple(pixels.rows(paths, kind) for paths in (sets.real, sets.fake)) for kind in kinds)
     (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels, seed)
     clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
-    return Extracted(sets, real, fake, neighbours, sharpness, colours, fine, own, clip, variety, [*why, *also], known)
+    return Extracted(sets, real, fake, neighbours, sharpness, colours, fine, own, pictures, clip, variety, [*why, *also], known)
 
 # %% ../../nbs/evaluation/07_evaluator.ipynb #d79698d2
 def _look_at_all(pixels, sets, trained_on):

@@ -164,6 +164,7 @@ def find_repeated(
     real_labels: torch.Tensor,  # (n,) class ids
     fake_labels: torch.Tensor,  # (m,)
     pixels: torch.Tensor | None = None,  # (m,) digests of the generated images' pixels
+    moved: torch.Tensor | None = None,  # (m, m) bool of `find_moved`
 ) -> torch.Tensor | None:  # (m,) how likely each has a twin; None where no class has two real images
     "Which generated images have a twin, at equal numbers."
     scale, size = _spread(real, real_labels), int(max(real_labels.max(), fake_labels.max())) + 1
@@ -176,7 +177,8 @@ def find_repeated(
     counts = real_labels.bincount(minlength=size)
     for c in fake_labels.unique().tolist():
         of = fake_labels == c
-        twins = (_within_class(fake[of] / scale, fake_labels[of]) < limits[c]).sum(1)
+        near = _within_class(fake[of] / scale, fake_labels[of]) < limits[c]
+        twins = (near if moved is None else near | moved[of][:, of]).sum(1)
         found[of] = torch.maximum(found[of], _chance(twins, int(of.sum()) - 1, min(int(of.sum()), int(counts[c])) - 1))
     return found
 
@@ -259,12 +261,17 @@ def find_shifted(
     trusted: int | None = None,  # the limit is taken from so many of the real pictures, the first; None = all
 ) -> Shifted:
     "Look for real pictures, shifted, mirrored, or turned by quarters; a hundred new ones at a time."
-    different = torch.unique(real[:trusted], dim=0)
-    among = _correlate(*[_spectra(different)] * 2, own=torch.arange(len(different)))[0]
-    usual = float(among.quantile(0.95)) if len(different) > 2 else 1.0
     correlation, place = _correlate(_spectra(new), _spectra(real))
     flipped = torch.isin(place // max(len(real), 1), torch.tensor(_MIRRORED))
-    return Shifted(correlation, place % len(real), flipped, usual + (1 - usual) / 3)
+    return Shifted(correlation, place % len(real), flipped, _limit_among(real[:trusted]))
+
+
+def _limit_among(real):
+    "Above what hardly a real picture correlates with another."
+    different = torch.unique(real, dim=0)
+    among = _correlate(*[_spectra(different)] * 2, own=torch.arange(len(different)))[0]
+    usual = float(among.quantile(0.95)) if len(different) > 2 else 1.0
+    return usual + (1 - usual) / 3
 
 
 def _spectra(rows):
@@ -281,7 +288,14 @@ def _orientations(pictures):  # (8 n, side, side), the pictures themselves first
 
 
 def _correlate(new, real, own=None):  # (m,) largest correlation, (m,) its place among all orientations
-    "Correlate pictures with real ones in all orientations; own: the places of real pictures that these are themselves."
+    "The real picture, in all orientations, that each correlates with most; own: the places of real pictures that these are themselves."
+    value, place = _peaks_among(new, real, own)
+    best = value.argmax(1, keepdim=True) if len(new) else torch.zeros(0, 1, dtype=torch.long)
+    return value.gather(1, best)[:, 0], place.gather(1, best)[:, 0]
+
+
+def _peaks_among(new, real, own=None, most=_CANDIDATES):  # (m, c) correlations, (m, c) places among all orientations
+    "Correlate pictures with those real ones, in all orientations, that could correlate most."
     both = torch.fft.rfft2(_orientations(torch.fft.irfft2(real, s=(_SIDE, _SIDE))))
     twice = torch.ones(_SIDE // 2 + 1).index_fill(0, torch.arange(1, _SIDE // 2), 2)  # columns that stand for two of the whole spectrum
     magnitude, found = (both.abs() * twice).flatten(1), []
@@ -289,19 +303,30 @@ def _correlate(new, real, own=None):  # (m,) largest correlation, (m,) its place
         bound = new[part].abs().flatten(1) @ magnitude.T
         if own is not None:
             bound.view(len(part), _ORIENTATIONS, -1)[torch.arange(len(part)), :, own[part]] = -1
-        found.append(_best_of(new[part], both, *bound.topk(min(_CANDIDATES, bound.shape[1]), dim=1)))
-    return tuple(torch.cat(parts) for parts in zip(*found)) if found else (torch.zeros(0), torch.zeros(0, dtype=torch.long))
-
-
-def _best_of(new, both, bound, which):
-    "The largest peak of each picture's candidates."
-    peaks = torch.stack([_peaks(one, both[some]) for one, some in zip(new, which)])
-    value, place = peaks.masked_fill(bound < 0, -1).max(1)
-    return value, which.gather(1, place[:, None])[:, 0]
+        bound, which = bound.topk(min(most, bound.shape[1]), dim=1)
+        peaks = torch.stack([_peaks(one, both[some]) for one, some in zip(new[part], which)])
+        found.append((peaks.masked_fill(bound < 0, -1), which))
+    return tuple(torch.cat(parts) for parts in zip(*found)) if found else (torch.zeros(0, 1), torch.zeros(0, 1, dtype=torch.long))
 
 
 def _peaks(one, others):
     return torch.fft.irfft2(one.conj() * others, s=(_SIDE, _SIDE)).flatten(1).max(1).values
+
+# %% ../../nbs/evaluation/04_memorization.ipynb #81c141b4
+def find_moved(
+    real: torch.Tensor,  # (n, 4096) small pictures, from which the limit is taken
+    new: torch.Tensor,  # (m, 4096)
+    labels: torch.Tensor,  # (m,) their class ids
+) -> torch.Tensor:  # (m, m) bool
+    "Which pictures of a class are the same one, shifted, mirrored, or turned by quarters."
+    limit, same = _limit_among(real), torch.zeros(len(new), len(new), dtype=torch.bool)
+    for c in labels.unique():
+        of = (labels == c).nonzero()[:, 0]
+        spectra = _spectra(new[of])
+        value, place = _peaks_among(spectra, spectra, torch.arange(len(of)), _CANDIDATES // 3)
+        row, column = (value > limit).nonzero(as_tuple=True)
+        same[of[row], of[place[row, column] % len(of)]] = True
+    return same | same.T
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #3d48c3ff
 _PATCHES, _ENOUGH = 5, 0.4  # to a side; the share of the picture that must agree
