@@ -108,7 +108,7 @@ def _outside(out, flag="--out", **folders):
         if folder and Path(folder).resolve() == Path(out).resolve():
             raise InputError(f"{flag} and {_flag(name)} are the same folder, {folder}; choose another one for {flag}")
         if folder and Path(folder).resolve() in Path(out).resolve().parents:
-            raise InputError(f"{flag} lies inside {_flag(name)}, {folder}, whose images it would join; choose a folder elsewhere")
+            raise InputError(f"{flag} lies inside {_flag(name)}, {folder}, and would become a part of it; choose a folder elsewhere")
 
 
 def _output_folder(out):
@@ -604,6 +604,8 @@ class Publish:
 
     def __call__(self) -> list:  # lines to print
         "Write the card and upload."
+        if self.look:
+            _outside(self.look, "--look", run=self.run, generated=self.generated, report=self.report)
         _load_libraries()
         from defect_lora.sharing.hub import push_to_hub, write_publication
 

@@ -325,9 +325,18 @@ def read_provenance(
     try:
         with Image.open(path, formats=("PNG",)) as image:
             image.load()  # text chunks may follow the pixels
-            return json.loads(image.text.get("defect_lora", "{}"))
+            return _parse_provenance(image.text.get("defect_lora", "{}")) or {}
     except Exception as error:
         raise InputError(_explain(Path(path), error)) from error
+
+
+def _parse_provenance(text):
+    "How a file says that it was made; None where that is nothing that `save_image` wrote."
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 # %% ../../nbs/data/01_images.ipynb #349eb57e
 def peek_provenance(
@@ -337,8 +346,8 @@ def peek_provenance(
     try:
         if path.suffix == ".tar":
             with tarfile.open(path, "r:") as tar:
-                return next((json.loads(tar.extractfile(member).read()) for member in tar if member.name.endswith(".json")), {})
+                return next((_parse_provenance(tar.extractfile(member).read()) for member in tar if member.name.endswith(".json")), {})
         with Image.open(path) as image:
-            return json.loads(image.info.get("defect_lora", "{}"))
+            return _parse_provenance(image.info.get("defect_lora", "{}")) or {}
     except Exception:  # decoders raise nearly anything on damaged files
         return None

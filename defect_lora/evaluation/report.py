@@ -377,9 +377,12 @@ def load_report(
         names, sections = {kept: name for name, kept in _FILE_KEYS.items()}, _loaded_sections(found)
         found["per_class"] = {name: _renamed(part, names) for name, part in found["per_class"].items()}
         measures = {key: found.pop(key, _NOT_THERE) if key in _LATER else found.pop(key) for key in _MEASURES}
-        return Report(measures=_renamed(measures, names), sections=sections, **found)
+        report = Report(measures=_renamed(measures, names), sections=sections, **found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder} holds no report ({error}); write one with `defect-lora evaluate` or `write_report`") from None
+    if wrong := _wrong_parts(report):
+        raise InputError(f"{path}: {', '.join(wrong)} cannot be what was measured; run evaluate again")
+    return report
 
 
 def _loaded_sections(found):
@@ -390,3 +393,28 @@ def _loaded_sections(found):
         kept = [dict(title=title, key=key, notes=[one["verdict"], *one["notes"]]) for title, key, one in earlier]
     payloads = {key: found.pop(key, None) for key in {*_ASKED, *(section["key"] for section in kept)}}
     return [Section(**section, payload=payloads.get(section["key"])) for section in kept]
+
+
+_KINDS = dict(verdict=str, grade=str, features=str, n_real=int, n_fake=int, per_class=dict, confusion=dict, sets=dict)
+
+
+def _wrong_parts(report):
+    "The keys of what is of another type than `write_report` writes."
+    wrong = [key for key, kind in _KINDS.items() if type(getattr(report, key)) is not kind]  # True is no number
+    wrong += [key for key in _MEASURES if not _is_measure(report[key])]
+    tables = all(isinstance(one.rows, list) and all(map(_are_texts, one.rows)) for one in report.sections)
+    told = tables and all(_are_texts(one.notes) and _are_texts([one.title, one.key]) for one in report.sections)
+    return wrong + ["notes"] * (not _are_texts(report.notes)) + ["sections"] * (not told)
+
+
+def _is_measure(found):
+    "Whether this has the keys that every measure has, with numbers or null."
+    keys = ("value", "low", "high", "real_baseline")
+    if not isinstance(found, dict) or not set(keys) <= set(found):
+        return False
+    numbers = [found[key] for key in (*keys, "value_at_baseline_size") if found.get(key) is not None]
+    return all(type(value) in (int, float) and abs(value) < 1e300 for value in numbers)  # not NaN
+
+
+def _are_texts(found):
+    return isinstance(found, list) and all(isinstance(text, str) for text in found)

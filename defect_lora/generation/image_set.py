@@ -188,12 +188,14 @@ def _follows(found, row):
     return found == {key: value for key, value in row.items() if key in found or key not in _LATER}
 
 
-def _has_mask(out, row):
-    "Is the mask there that the row names, if it names one?"
+def _has_masks(path, out):
+    "Are the masks there that an image names, each of its size and with something in it?"
+    made, size = peek_provenance(path) or {}, Image.open(path).size
     try:
-        return "mask" not in row or open_mask(out / row["mask"]).size == Image.open(out / row["file"]).size
+        masks = [open_mask(out / made[key]) for key in MASK_KEYS if key in made]
     except InputError:
         return False
+    return all(mask.size == size and mask.getbbox() for mask in masks)
 
 
 def _is_packed(path, rows):
@@ -204,6 +206,15 @@ def _is_packed(path, rows):
             return tar.getnames() == members and all(_is_made(tar.extractfile(row["file"]), row) for row in rows)
     except (OSError, tarfile.TarError):
         return False
+
+
+def _packed_rows(path):
+    "What the images of a shard say of themselves; nothing where it does not open."
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return [json.loads(tar.extractfile(member).read()) for member in tar if member.name.endswith(".json")]
+    except (OSError, ValueError, tarfile.TarError):
+        return []
 
 # %% ../../nbs/generation/00_image_set.ipynb #cd46240a
 @dataclass(frozen=True)
@@ -247,7 +258,10 @@ class ImageSet:
         rows = [self.rows[i] for i in part]
         if "shard" in rows[0]:
             return [] if _is_packed(self.out / rows[0]["shard"], rows) else part
-        made = [self.is_rejected(row) or (_is_made(self.out / row["file"], row) and _has_mask(self.out, row)) for row in rows]
+        made = [
+            self.is_rejected(row) or (_is_made(self.out / row["file"], row) and _has_masks(self.out / row["file"], self.out))
+            for row in rows
+        ]
         return [i for i, there in zip(part, made) if not there]
 
     @functools.cached_property
@@ -272,11 +286,16 @@ class ImageSet:
 
     def finish(self) -> None:
         "Write the manifest and the labels of all that is there."
-        rows = [row for row in self.rows if not self.is_rejected(row) and (self.out / row.get("shard", row["file"])).exists()]
-        loose = "shard" not in self.rows[0] if self.rows else False
-        if loose:  # what is there says more than was planned
-            rows = [peek_provenance(self.out / row["file"]) or row for row in rows]
-        _write_labels(self.out, rows, self.defects)
+        _write_labels(self.out, list(self._there()), self.defects)
+
+    def _there(self):
+        "The rows of what is there, which says more of itself than was planned."
+        for shard, rows in groupby(self.rows, lambda row: row.get("shard")):
+            if shard is None:
+                kept = (row for row in rows if not self.is_rejected(row) and (self.out / row["file"]).exists())
+                yield from (peek_provenance(self.out / row["file"]) or row for row in kept)
+            elif (self.out / shard).exists():
+                yield from _packed_rows(self.out / shard) or rows
 
 # %% ../../nbs/generation/00_image_set.ipynb #fdb754ad
 def _pictures_in(out, pairs):

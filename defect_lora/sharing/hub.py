@@ -23,7 +23,7 @@ from ..model.unet import ADAPTERS, EMBEDDING, load_tensors, save_tensors, saved_
 from ..training.config import TrainConfig, current_names
 
 # %% ../../nbs/sharing/01_hub.ipynb #dde7b9d3
-_PRIVATE = ("data", "data_places", "backup", "tracker")  # fields of the configuration that speak of this machine
+_PRIVATE = ("data", "data_places", "masks", "backup", "tracker")  # fields of the configuration that speak of this machine
 
 
 def _shareable_training(model):
@@ -48,16 +48,20 @@ def _shareable_config(model):
 
 
 def _without_paths(value):
-    "What JSON can hold, with names instead of paths on this machine; a sentence loses the folders in it."
+    "What JSON can hold; of a text with a slash or backslash what follows the last one, unless it may be a name on the Hub."
     if isinstance(value, dict):
         return {key: _without_paths(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_paths(item) for item in value]
-    return (
-        re.sub(r"(?<![\w.:/\\])(?:[A-Za-z]:|~|\.\.?)?(?:[/\\][^\s/\\]+)+[/\\]?", lambda found: path_to_name(found[0]), path_to_name(value))
-        if isinstance(value, str)
-        else value
-    )
+    if not isinstance(value, str):
+        return value
+    name = path_to_name(value).rstrip("/\\")
+    return name if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII) else re.split(r"[/\\]", name)[-1]
+
+
+def _holds_path(text):
+    "Whether a sentence may name a folder: wherever the name begins and ends, it has a slash or backslash in it."
+    return bool(re.search(r"[/\\]", re.sub(r"(?<![\w/\\])n/a(?![\w/\\])", "", text)))
 
 # %% ../../nbs/sharing/01_hub.ipynb #b394d9de
 def _write_tensors(source, target):
@@ -117,7 +121,9 @@ def _card_head(config, repo_id, report):
     wanted = [key for key in ("class_accuracy", "kid", "fid") if report is not None and report[key]["value"] is not None]
     about = report and dict(task_type="unconditional-image-generation", dataset_type="private", dataset_name=f"{report.n_real} real images")
     figures = [
-        EvalResult(**about, metric_type=key, metric_value=report[key]["value"], metric_name=f"{key} ({report.features} features)")
+        EvalResult(
+            **about, metric_type=key, metric_value=report[key]["value"], metric_name=f"{key} ({_without_paths(report.features)} features)"
+        )
         for key in wanted
     ]
     return ModelCardData(
@@ -206,12 +212,13 @@ def _figures(report):
     if report is None:
         return "Nobody has measured: this model was published without a report."
     words = (
-        f"Measured on {report.n_fake} generated images against {report.n_real} real ones, with {report.features} features; "
+        f"Measured on {report.n_fake} generated images against {report.n_real} real ones, with {_without_paths(report.features)} features; "
         '95 % intervals. "Real against real" is what real images reach among themselves. '
         "That the images are this model's is what the publisher says; it was not checked."
     )
-    notes = "\n".join(f"- {_without_paths(note)}" for note in report.notes)
-    return f"**{report.verdict}**\n\n{words}\n\n{markdown_table(total_rows(report))}\n\n{notes}".rstrip()
+    notes = "\n".join(f"- {note}" for note in report.notes if not _holds_path(note))
+    verdict = "The report's verdict names a folder and was left out." if _holds_path(report.verdict) else report.verdict
+    return f"**{verdict}**\n\n{words}\n\n{markdown_table(total_rows(report))}\n\n{notes}".rstrip()
 
 # %% ../../nbs/sharing/01_hub.ipynb #ac4ad934
 def _sample_grid(generated, classes, count=3):

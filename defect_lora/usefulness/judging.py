@@ -57,14 +57,14 @@ def describe_training(
     if run is None:
         return {}, []
     if not (Path(run) / "model").is_dir() or not (Path(run) / "config.json").is_file():
-        return {}, [f"{run} does not say what it was trained on."]
+        return {}, ["The run does not say what it was trained on."]
     trained = TrainConfig.load(Path(run) / "config.json")
     try:
         data = open_photographs(trained, run)
         said = [*stand_in_lines(trained.base, [sample.path for sample in data.samples]), *map("Of {}.".format, alike_lines(data))]
         return dict(trained_on=data, fit=trained.fit), said
     except InputError as error:
-        unread = f"What {run} was trained on cannot be read: {error}."
+        unread = f"What {Path(run).resolve()} was trained on cannot be read: {error}."  # a whole path, so that publish leaves it out
         return dict(fit=trained.fit), [*stand_in_lines(trained.base, []), unread]
 
 # %% ../../nbs/usefulness/06_judging.ipynb #1b7b4a36
