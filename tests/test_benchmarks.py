@@ -76,7 +76,7 @@ def test_what_is_ready_for_a_gpu_is_rehearsed(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "gpu.json").read_text())
     rows = [row for case in found["cases"].values() for row in case.values()]
-    assert len(rows) == 3 and all(row["seconds"] > 0 and row["peak_gib"] > 0 for row in rows), rows
+    assert len(rows) == 4 and all(row["seconds"] > 0 and row["peak_gib"] > 0 for row in rows), rows
     assert found["device"] == "CPU" and found["rehearsal"] and found["run"]["steps"] == 3
     assert 0 < found["latents"]["mean"] < found["latents"]["largest"] < 0.5
 
