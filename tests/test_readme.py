@@ -64,6 +64,11 @@ def test_steps():
     assert "the first two unguided {} and {}".format(*said["dpmsolver++", 10, (0.15, 1.0), 1]) in SPEED
     assert "in every second step {} and {}".format(*said["dpmsolver++", 10, (0.0, 1.0), 2]) in SPEED
     assert "25 of DDIM {} and {}".format(*said["ddim", 25, (0.0, 1.0), 1]) in SPEED
+    remembered, each = (fmean(one["cpu_seconds"] for one in known["dpmsolver++", 10, (0.0, 1.0), every]) for every in (2, 1))
+    assert f"in {remembered / each:.0%} of the CPU time".replace("%", " %") in SPEED
+    counted = json.loads((ROOT / "benchmarks" / "results" / "t4_simulated.json").read_text())["now"]["generate 8"]
+    remembered, each = (sum(counted[row]["tflop"].values()) for row in ("two steps, one remembered", "two steps"))
+    assert f"{remembered / each:.0%} of the operations".replace("%", " %") in SPEED
 
 
 def test_guidance():
