@@ -89,6 +89,7 @@ def test_the_command_generates_in_half_precision(found):
 def test_the_job_is_short(found):
     minutes = found["minutes"]
     assert minutes["90 images"] <= 6 and minutes["tuned, training"] + minutes["tuned, samples"] < 40
+    assert minutes["quickstart"] < 40
     assert minutes["90 images, cache interval 2"] < 0.8 * minutes["90 images"]
 
 

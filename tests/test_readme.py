@@ -38,6 +38,14 @@ def test_speed(row):
         assert f"{min(run[key] for run in found):.2f} to {max(run[key] for run in found):.2f} times" in SPEED, key
 
 
+def test_simulated_minutes():
+    "What is reckoned for a T4 that was simulated."
+    minutes = json.loads((ROOT / "benchmarks" / "results" / "t4_simulated.json").read_text())["minutes"]
+    whole = [minutes[f"{recipe}, training"] + minutes[f"{recipe}, samples"] for recipe in ("tuned", "document")]
+    said = "the quickstart {:.0f}, `tuned` {:.0f} and `document` {:.0f} with their samples, 90 images {:.1f}"
+    assert said.format(minutes["quickstart"], *whole, minutes["90 images"]) in SPEED
+
+
 def test_seconds():
     "What the demo's seconds are spent on."
     found = json.loads((ROOT / "benchmarks" / "results" / "seconds.json").read_text())["1 threads"]
