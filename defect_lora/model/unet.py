@@ -17,14 +17,8 @@ from torch import nn
 from safetensors.torch import load_file, save
 
 from ..data.files import InputError, write_atomically
-from defect_lora.model.fast_unet import (
-    cache_constants,
-    collapse_cross_attention,
-    idle_with_one_token,
-    merge_adapters,
-    remember_deep,
-    use_lean_layers,
-)
+from .fast_unet import cache_constants, collapse_cross_attention, idle_with_one_token
+from .fast_unet import merge_adapters, remember_deep, use_lean_layers
 from .scopes import ATTENTION, SCOPES, in_scope, is_adapter, plain_name
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
