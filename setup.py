@@ -1,5 +1,4 @@
 "Everything about the package stands in settings.ini; this file hands it to setuptools."
-
 from configparser import ConfigParser
 from pathlib import Path
 

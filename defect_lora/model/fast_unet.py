@@ -22,7 +22,6 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-
 # %% ../../nbs/model/01_fast_unet.ipynb #1eaded23
 class _LateNorm(nn.LayerNorm):
     "A layer norm that its one reader applies himself, as long as that is _OneTokenAttention."
@@ -56,7 +55,6 @@ class _OneTokenAttention:
         "Compute it once for this very tensor; None forgets."
         self.known = (None, None) if embeds is None else (embeds, attn.to_out[0](attn.to_v(embeds)))
 
-
 # %% ../../nbs/model/01_fast_unet.ipynb #bca097a0
 def _is_plain(
     block: nn.Module,  # a transformer block
@@ -88,14 +86,12 @@ def collapse_cross_attention(
         block.attn2.set_processor(_OneTokenAttention(block.norm2, block.attn2.processor))
     return len(blocks)
 
-
 # %% ../../nbs/model/01_fast_unet.ipynb #47086eb9
 def idle_with_one_token(
     name: str,  # of a parameter of the UNet
 ) -> bool:
     "Is this one of the weights that one token leaves without a gradient?"
     return re.search(r"\.attn2\.to_[qk]\.|transformer_blocks\.\d+\.norm2\.", name) is not None
-
 
 # %% ../../nbs/model/01_fast_unet.ipynb #cdc5eff5
 def _as_product(
@@ -143,7 +139,6 @@ def _convolve_back(
     columns = (grad.flatten(2).transpose(1, 2).flatten(0, 1) @ weight.flatten(1)).unflatten(0, (shape[0], -1)).transpose(1, 2)
     return nn.functional.fold(columns, shape[2:], weight.shape[2:], dilation, padding, stride)
 
-
 # %% ../../nbs/model/01_fast_unet.ipynb #b75901f3
 class _WithoutInput(torch.autograd.Function):
     "A convolution whose backward pass gives the gradient of its input alone."
@@ -167,7 +162,6 @@ class _FrozenConv2d(nn.Conv2d):
         if trains or self.padding_mode != "zeros" or isinstance(self.padding, str):
             return super()._conv_forward(input, weight, bias)
         return _WithoutInput.apply(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-
 
 # %% ../../nbs/model/01_fast_unet.ipynb #702d34d0
 class _Gated(torch.autograd.Function):
@@ -204,7 +198,6 @@ class _LeanGEGLU(GEGLU):
         both = _project(hidden_states, self.proj) if type(self.proj) is nn.Linear else self.proj(hidden_states)
         return _Gated.apply(both).contiguous()
 
-
 # %% ../../nbs/model/01_fast_unet.ipynb #e75a4ad9
 def use_lean_layers(
     unet: nn.Module,  # changed in place
@@ -215,7 +208,6 @@ def use_lean_layers(
     for layer in layers:
         layer.__class__ = kinds[type(layer)]
     return len(layers)
-
 
 # %% ../../nbs/model/01_fast_unet.ipynb #58f3a2d9
 def _before_condition(
@@ -246,7 +238,6 @@ def _share_unconditional_prefix(
     shared.stock = forward
     return shared
 
-
 # %% ../../nbs/model/01_fast_unet.ipynb #a308c5e2
 def _cache_time_embeddings(
     unet: UNet2DConditionModel,
@@ -276,7 +267,6 @@ def _cache_time_embeddings(
     known = {block.time_emb_proj: block.time_emb_proj(block.nonlinearity(embedded)) for block in blocks}
     forwards = {module: look_up(module.forward, table) for module, table in {unet.time_embedding: embedded, **known}.items()}
     return {unet.time_proj: find(unet.time_proj.forward), **forwards}
-
 
 # %% ../../nbs/model/01_fast_unet.ipynb #26c39619
 _SAMPLING = threading.RLock()
@@ -321,7 +311,6 @@ def _with_forwards(forwards):
             if forward is not None:
                 module.forward = forward
 
-
 # %% ../../nbs/model/01_fast_unet.ipynb #17cbdbbd
 @contextmanager
 def remember_deep(
@@ -346,7 +335,6 @@ def _every(interval, forward):
 
     remembered.stock = forward
     return remembered
-
 
 # %% ../../nbs/model/01_fast_unet.ipynb #a03fd515
 _ROUNDING = 0.1  # share of what an adapter adds

@@ -63,7 +63,6 @@ def _holds_path(text):
     "Whether a sentence may name a folder: wherever the name begins and ends, it has a slash or backslash in it."
     return bool(re.search(r"[/\\]", re.sub(r"(?<![\w/\\])n/a(?![\w/\\])", "", text)))
 
-
 # %% ../../nbs/sharing/01_hub.ipynb #b394d9de
 def _write_tensors(source, target):
     "A file of tensors as it is, but for paths in its head."
@@ -96,7 +95,6 @@ def _count_parameters(model):
     "How many numbers were learned, counted in the files."
     files = dict(adapters=ADAPTERS, embedding=EMBEDDING)
     return {name: sum(tensor.numel() for tensor in load_tensors(model / file).values()) for name, file in files.items()}
-
 
 # %% ../../nbs/sharing/01_hub.ipynb #98d6208c
 _UNKNOWN_DATA = (
@@ -138,7 +136,6 @@ def _card_head(config, repo_id, report):
         eval_results=figures or None,
     )
 
-
 # %% ../../nbs/sharing/01_hub.ipynb #8ba20967
 _LIMITS = (
     "It knows one product, as it was photographed for training: other lighting, cameras or variants are not in it. "
@@ -166,7 +163,6 @@ def _card_text(model, repo_id, report=None, data_licence=None, picture=False, me
         f"{_licence_of(config['base'])[1]} {data_licence or _UNKNOWN_DATA}",
     ]
     return "\n\n".join(parts) + "\n"
-
 
 # %% ../../nbs/sharing/01_hub.ipynb #df5c161c
 def _about(config):
@@ -224,7 +220,6 @@ def _figures(report):
     verdict = "The report's verdict names a folder and was left out." if _holds_path(report.verdict) else report.verdict
     return f"**{verdict}**\n\n{words}\n\n{markdown_table(total_rows(report))}\n\n{notes}".rstrip()
 
-
 # %% ../../nbs/sharing/01_hub.ipynb #ac4ad934
 def _sample_grid(generated, classes, count=3):
     "A few generated images, a column for each class. Raises InputError for photographs, and for images of other classes."
@@ -257,7 +252,6 @@ def _generated_rows(folder, classes):
     if not found:
         raise InputError(f"{folder} holds none of the images that its manifest.jsonl names; generate some to show")
     return found
-
 
 # %% ../../nbs/sharing/01_hub.ipynb #40331edf
 def write_publication(
@@ -292,7 +286,6 @@ def write_publication(
 
     return replace_folder(out, fill)
 
-
 # %% ../../nbs/sharing/01_hub.ipynb #b30f4647
 _FEW = 5  # photographs: the mean of fewer shows them
 
@@ -322,7 +315,6 @@ def _check_repo(repo_id):
         raise InputError(f"{repo_id!r} is no name for the Hub ({' '.join(str(error).split())}); use user/name") from None
     if repo_id.count("/") != 1:
         raise InputError(f"{repo_id!r} is no name for the Hub; use user/name")
-
 
 # %% ../../nbs/sharing/01_hub.ipynb #70f98aac
 def push_to_hub(

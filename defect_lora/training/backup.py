@@ -36,7 +36,6 @@ def list_copies(
 def _step_in(checkpoint):
     return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["step"]
 
-
 # %% ../../nbs/training/05_backup.ipynb #fcd20c31
 def _copy_newest(run, folder):
     "Write the newest whole checkpoint of a run over the older slot of a backup, unless it is there."
@@ -65,7 +64,6 @@ def _copy_over(path, target):
         file.flush()
         os.fsync(file.fileno())
 
-
 # %% ../../nbs/training/05_backup.ipynb #3d6ecc5e
 def _copy_run(
     run: Path,
@@ -93,7 +91,6 @@ def _once(copied, path, target):
         if path.exists():
             raise  # it is the second folder that is not there
 
-
 # %% ../../nbs/training/05_backup.ipynb #03ec029f
 def _loose_files(run):
     "Every finished file of a run that is not a checkpoint's."
@@ -108,7 +105,6 @@ def _copy(path, target):
     "In pieces."
     with open(path, "rb") as source, whole_file(target) as file:
         shutil.copyfileobj(source, file, 1 << 20)
-
 
 # %% ../../nbs/training/05_backup.ipynb #187e4af7
 class Backup:
@@ -168,7 +164,6 @@ class Backup:
             if said != self.trouble:
                 log.warning("the backup %s cannot be written (%s); training goes on, and it is tried again", self.folder, said)
             self.trouble = said
-
 
 # %% ../../nbs/training/05_backup.ipynb #745913db
 def restore_run(

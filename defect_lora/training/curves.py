@@ -14,7 +14,6 @@ from ..data.files import InputError, write_atomically
 from .metrics import losses, read_metrics, steps_of, validations
 from .stopping import SCORES, best_of, is_copied, score_of, value_of
 
-
 # %% ../../nbs/training/08_curves.ipynb #9b76dd31
 def draw_curves(rows: list, title: str = ""):  # matplotlib's Figure, which no window shows
     "The curves of a run: loss, score and FID over epochs."
@@ -32,7 +31,6 @@ def draw_curves(rows: list, title: str = ""):  # matplotlib's Figure, which no w
         axis.set_xlabel("epoch")
     figure.suptitle(title, fontsize=10)
     return figure
-
 
 # %% ../../nbs/training/08_curves.ipynb #5d0e443d
 def _per_epoch(rows):
@@ -87,7 +85,6 @@ def _draw_phases(axis, rows):
     for number, (name, (first, last)) in enumerate(spans.items()):
         axis.axvspan(first, last, color=f"C{number + 4}", alpha=0.08, lw=0)
         axis.text((first + last) / 2, 1.0, name or "", transform=axis.get_xaxis_transform(), ha="center", va="bottom", fontsize=7)
-
 
 # %% ../../nbs/training/08_curves.ipynb #de1c5fb3
 def save_curves(

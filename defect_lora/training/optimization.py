@@ -15,7 +15,6 @@ from ..data.files import InputError
 from .config import TrainConfig
 from .metrics import losses
 
-
 # %% ../../nbs/training/11_optimization.ipynb #c27ecd08
 def _build_optimizer(
     model,  # with set_trainable
@@ -42,11 +41,9 @@ def _trainable_names(model, phases):
         unfrozen |= {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     return [name for name, _ in model.named_parameters() if name in unfrozen]
 
-
 # %% ../../nbs/training/11_optimization.ipynb #2181b03c
 class UnstableStep(Exception):
     "A step that must not reach the weights; says what is wrong with it."
-
 
 # %% ../../nbs/training/11_optimization.ipynb #98359555
 class LossGuard:
@@ -91,10 +88,8 @@ class LossGuard:
         self.failed.add(step)
         return before
 
-
 # %% ../../nbs/training/11_optimization.ipynb #504e9172
 _RULES = 2  # of an update; since 2 weight decay leaves the embedding alone, and an image counts the same in a batch of any size
-
 
 # %% ../../nbs/training/11_optimization.ipynb #7a66fc90
 class Updates:
@@ -213,7 +208,6 @@ class Updates:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.overflows = state["overflows"]
         self.follow(state.get("rules", 1))
-
 
 # %% ../../nbs/training/11_optimization.ipynb #ba5ede7e
 def _check_tensors(tensors, parameters):

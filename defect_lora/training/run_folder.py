@@ -28,7 +28,6 @@ from defect_lora.training.curves import save_curves
 
 log = logging.getLogger(__name__)
 
-
 # %% ../../nbs/training/09_run_folder.ipynb #71c7042e
 class RunFolder:
     "A run on disk. The first process writes it; all of them read it."
@@ -206,7 +205,6 @@ class RunFolder:
             return error
         return disk_error(error, self.checkpoints)
 
-
 # %% ../../nbs/training/09_run_folder.ipynb #d3ce299e
 def _check_run(config, path):
     if path.exists() and not path.is_dir():
@@ -230,7 +228,6 @@ def _check_backup(config, path):
     except (OSError, InputError):  # one that cannot be read is said when the run starts, and may be back later
         return
     _check_same(config, before, f"{backup} holds a run")
-
 
 # %% ../../nbs/training/09_run_folder.ipynb #9605b9d0
 def _check_state(state, config, identity, path):
@@ -265,7 +262,6 @@ def _check_base(before, now, name, path):
             "%s was begun by an earlier version, which noted no digest of its base: if the tiny base has changed, train again", path
         )
 
-
 # %% ../../nbs/training/09_run_folder.ipynb #12ff3f91
 def list_images(
     run: Path,
@@ -285,7 +281,6 @@ def _read_list(path):
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: not a list of a run's images ({error}); train again, or leave --run out") from None
 
-
 # %% ../../nbs/training/09_run_folder.ipynb #9d23002e
 def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
     "The configuration with the way to choose images that a run was begun with, here or in its backup."
@@ -296,7 +291,6 @@ def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
                 log.info("%s was begun with --choose %s and goes on with its images", run, begun)
             return replace(config, choose=begun)
     return config
-
 
 # %% ../../nbs/training/09_run_folder.ipynb #c791a348
 def open_photographs(
@@ -315,7 +309,6 @@ def open_photographs(
         raise InputError(f"{dataset.folder} has none of the images that {run} was begun with; take another folder, or put them back")
     return dataset
 
-
 # %% ../../nbs/training/09_run_folder.ipynb #7aaaeb6c
 @dataclass
 class TrainedImages:
@@ -327,7 +320,6 @@ class TrainedImages:
     labels: list  # their class names
     held_out: int = field(default=0, compare=False)  # of each class at most, that chose its best model and its stop
     fit: str | None = field(default=None, compare=False)  # how they became squares; None where that is not known
-
 
 # %% ../../nbs/training/09_run_folder.ipynb #c2ae58cd
 def trained_images(run: Path) -> TrainedImages:

@@ -20,18 +20,15 @@ SCORES = {  # the first that all evaluations of a run have; the lower the better
     "fid": "FID",
 }
 
-
 # %% ../../nbs/training/07_stopping.ipynb #f93b026a
 def score_of(rows: list) -> str:
     "The measure that the evaluations of a run are compared by."
     judged = validations(rows)
     return next((name for name in SCORES if all(value_of(row, name) is not None for row in judged)), "fid")
 
-
 # %% ../../nbs/training/07_stopping.ipynb #8d5032e4
 def value_of(row, name):
     return (row.get(name) or {}).get("value")
-
 
 # %% ../../nbs/training/07_stopping.ipynb #641208d2
 def best_of(rows: list) -> dict | None:  # a row
@@ -40,18 +37,15 @@ def best_of(rows: list) -> dict | None:  # a row
     judged = [row for row in validations(rows) if value_of(row, score) is not None and not is_copied(row)]
     return min(judged, key=lambda row: value_of(row, score), default=None)
 
-
 # %% ../../nbs/training/07_stopping.ipynb #541be678
 def is_copied(row):
     return "copies" in row and clearly_copied(row["copies"])
-
 
 # %% ../../nbs/training/07_stopping.ipynb #eb91d96d
 def best_words(rows: list) -> str | None:
     "What the best evaluation reached; None where there is none."
     best, score = best_of(rows), score_of(rows)
     return best and f"{SCORES[score]} {value_of(best, score):.1f} after epoch {best['epoch']}, {best.get('features', '')} features"
-
 
 # %% ../../nbs/training/07_stopping.ipynb #6d45ecc7
 def stop_reason(
@@ -71,7 +65,6 @@ def stop_reason(
         f"stopped after epoch {epoch}: {SCORES[score]} has not improved for {epoch - since} epochs; "
         f"the best is {value_of(best, score):.1f} after epoch {since}"
     )
-
 
 # %% ../../nbs/training/07_stopping.ipynb #7ab4af45
 def overfitting(rows: list) -> str | None:

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 8  # samples generated together
 
-
 # %% ../../nbs/training/10_validation.ipynb #a6ed963f
 def _held_out_batch(
     data: LatentDataset,  # with held-out images
@@ -44,7 +43,6 @@ def _held_out_batch(
     noise = torch.randn(latents.shape, generator=generator)
     timesteps = timesteps[torch.randperm(len(places), generator=generator)]
     return Batch(latents, noise, timesteps, held_out.class_labels, torch.ones(len(places)), torch.ones_like(latents[:, 0]))
-
 
 # %% ../../nbs/training/10_validation.ipynb #2546544c
 class Validator:
@@ -215,7 +213,6 @@ class Validator:
             self.real[features.name] = _as_rows(items, features, mirrored=True), _as_rows(held_out, features) if held_out else None
         return self.real[features.name]
 
-
 # %% ../../nbs/training/10_validation.ipynb #9e279933
 @dataclass
 class _Rows:
@@ -263,7 +260,6 @@ def _moved(kid, sets, nearest):
         return not_measured()
     value = unpaired_kernel_distance(*sets, nearest)
     return dict(value=value) | {end: None if kid[end] is None else value + kid[end] - kid["value"] for end in ("low", "high")}
-
 
 # %% ../../nbs/training/10_validation.ipynb #5a511c1e
 def _sample_file(folder, label, number):

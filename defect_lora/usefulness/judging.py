@@ -49,7 +49,6 @@ def choose_judges(
     judges.samples = others
     return judges, [f"{said}; judged by are the {len(others)} others."]
 
-
 # %% ../../nbs/usefulness/06_judging.ipynb #3f7ab9a8
 def describe_training(
     run: Path | None,  # the run folder
@@ -68,7 +67,6 @@ def describe_training(
         unread = f"What {Path(run).resolve()} was trained on cannot be read: {error}."  # a whole path, so that publish leaves it out
         return dict(fit=trained.fit), [*stand_in_lines(trained.base, []), unread]
 
-
 # %% ../../nbs/usefulness/06_judging.ipynb #1b7b4a36
 def _chosen_by(fake, judges):
     "A line where the images were chosen by real ones that judge them here."
@@ -76,7 +74,6 @@ def _chosen_by(fake, judges):
     seen = sum(file_sha256(sample.path) in known for sample in judges.samples) if known else 0
     said = "so the share that is given its class says little: judge by photographs that neither training nor choice has seen"
     return [f"{seen} of the {len(judges)} real images have also chosen the generated ones (--tries, --curate), {said}."] if seen else []
-
 
 # %% ../../nbs/usefulness/06_judging.ipynb #ea52aa1b
 def _say_tries(fake):
@@ -90,7 +87,6 @@ def _say_tries(fake):
         f"each had up to {most} tries to be given its class by a classifier of photographs ({judge}), as {percent(first)} were in the first"
     )
     return [f"The images were chosen: {said}. Without that choice fewer are of their class."]
-
 
 # %% ../../nbs/usefulness/06_judging.ipynb #adf5f11a
 def judge_folder(
@@ -143,7 +139,6 @@ def _report(evaluator, crops, notes):
     report = evaluator.report()
     report.sections += [crops.section] if crops else []
     return report
-
 
 # %% ../../nbs/usefulness/06_judging.ipynb #9a31b391
 def _long_sections(fake, split, evaluator, segmenter, trainings):

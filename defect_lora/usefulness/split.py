@@ -22,7 +22,6 @@ from ..evaluation.memorization import clearly_copied, find_copies, measure_memor
 from ..training.run_folder import trained_images
 from .fitting import check_curation, check_overlap
 
-
 # %% ../../nbs/usefulness/05_split.ipynb #f4031faf
 @dataclass
 class Split:
@@ -31,7 +30,6 @@ class Split:
     few: DefectSpectrumDataset  # what may be known
     test: DefectSpectrumDataset  # what nothing has seen
     notes: list = field(default_factory=list)  # what else to know
-
 
 # %% ../../nbs/usefulness/05_split.ipynb #96702c95
 def split_real(
@@ -83,7 +81,6 @@ def _trained_first(few, run, per_class):
     few.samples, few.rest = ([s for own in of_class for s in own[part]] for part in (slice(per_class), slice(per_class, None)))
     return few
 
-
 # %% ../../nbs/usefulness/05_split.ipynb #593ef0f2
 def _same_content(few, rest):
     known = {file_sha256(s.path) for s in few.samples}
@@ -104,7 +101,6 @@ def _check_test(split, why):
 
 def _short(path):
     return "/".join(Path(path).parts[-2:])
-
 
 # %% ../../nbs/usefulness/05_split.ipynb #854b5a30
 def _search(split, pixels, paths, names):  # paths of real images, `Neighbours` among them
@@ -136,7 +132,6 @@ def _refuse_copies(fake, copied, count, per_class):
         f"(such as {_short(path)} of {sample.path}), so the generator has seen more than the first {per_class} of each class; "
         "take --usefulness as many as it was trained on, or photographs that it has not seen as --real"
     )
-
 
 # %% ../../nbs/usefulness/05_split.ipynb #7d22f022
 _LOOKED = "test images that generated ones copy were looked for."

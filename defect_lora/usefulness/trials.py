@@ -21,7 +21,6 @@ from .comparison import balanced_accuracy
 from .fitting import Mix, make_arms
 from .segmentation import fit_segmenter, pixel_scores, predict_histograms
 
-
 # %% ../../nbs/usefulness/11_trials.ipynb #4a30be8e
 def image_rows(
     source,  # what has samples and classes: a Listing or a DefectSpectrumDataset
@@ -32,7 +31,6 @@ def image_rows(
     for sample in source.samples:
         found[source.classes[sample.label]].append((Path(sample.path), source.classes[sample.label], sample.mask))
     return [row for rows in found.values() for row in sorted(rows, key=lambda row: row[0].name)[:per_class]]
-
 
 # %% ../../nbs/usefulness/11_trials.ipynb #49671749
 @dataclass(frozen=True)
@@ -47,7 +45,6 @@ class Inspector:
     seeds: tuple
     judged: list = field(repr=False)  # rows of the judging photographs
     key: str = ""  # what else its answers follow from
-
 
 # %% ../../nbs/usefulness/11_trials.ipynb #e7398835
 def classifying(
@@ -71,7 +68,6 @@ def classifying(
         name, said, "balanced accuracy", train, partial(partial, balanced_accuracy, labels), seeds, judged, f"{key or said} {Mix()}"
     )
 
-
 # %% ../../nbs/usefulness/11_trials.ipynb #5162d43e
 def segmenting(
     judged: list,  # rows
@@ -92,7 +88,6 @@ def segmenting(
     said = f"a small U-Net from scratch, {size} px, {steps} steps."
     score = lambda found: pixel_scores(found)["average_precision"]  # noqa: E731
     return Inspector("segmenter", said, "average precision of pixels", train, score, seeds, judged, f"{said} {Mix()}")
-
 
 # %% ../../nbs/usefulness/11_trials.ipynb #4364a647
 class Trials:
