@@ -1329,6 +1329,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'defect_lora/generation/placement.py'),
                                                   'defect_lora.generation.placement.Places.on_part': ( 'generation/placement.html#places.on_part',
                                                                                                        'defect_lora/generation/placement.py'),
+                                                  'defect_lora.generation.placement.Places.propose': ( 'generation/placement.html#places.propose',
+                                                                                                       'defect_lora/generation/placement.py'),
                                                   'defect_lora.generation.placement.Unaligned': ( 'generation/placement.html#unaligned',
                                                                                                   'defect_lora/generation/placement.py'),
                                                   'defect_lora.generation.placement._Alignment': ( 'generation/placement.html#_alignment',

@@ -8,6 +8,7 @@ __all__ = ['GUIDANCE', 'encode_photograph', 'paint_batch', 'paint_images', 'pain
 # %% ../../nbs/generation/04_painting.ipynb #36db0960
 import functools
 import logging
+from dataclasses import replace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,10 +254,10 @@ class _PairPainter:
         best = {}  # of pairs that are not of their class: margin, row, pair, attempt
         for attempt in range(self.tries):
             placed = self._place(rows, attempt)
-            pairs = [(row, pair) for (row, _), pair in zip(placed, self._paint(placed, attempt)) if pair.visible]
+            pairs = [(row, pair) for (row, *_), pair in zip(placed, self._paint(placed, attempt)) if pair.visible]
             seen = {row["file"]: (margin, row, pair, attempt) for (row, pair), margin in zip(pairs, self._margins(pairs))}
             yield from (self._made(*one) for one in seen.values() if one[0] >= 0)
-            rows = [row for row, _ in placed if row["file"] not in seen or seen[row["file"]][0] < 0]
+            rows = [row for row, *_ in placed if row["file"] not in seen or seen[row["file"]][0] < 0]
             best |= {file: max(best.get(file, one), one, key=lambda one: one[0]) for file, one in seen.items()}
         yield from (self._made(*best[row["file"]]) for row in rows if row["file"] in best)
 
@@ -273,12 +274,12 @@ class _PairPainter:
         return row | found | pair.measures(), image, pair.mask, pair.region
 
     def _place(self, rows, attempt):
-        "(row, mask) of each whose part lies as the real ones do."
+        "(row, mask, region) of each whose part lies as the real ones do."
         placed = []
         for row in rows:
             image, _ = self.photograph(row["good_sha256"])
             try:
-                placed.append((row, self.places(row["class_name"], image, np.random.default_rng([row["seed"], attempt]))))
+                placed.append((row, *self.places.propose(row["class_name"], image, np.random.default_rng([row["seed"], attempt]))))
             except Unaligned:
                 self.unaligned.append(row["file"])
         return placed
@@ -286,11 +287,13 @@ class _PairPainter:
     def _paint(self, placed, attempt):
         if not placed:
             return []
-        rows, masks = map(list, zip(*placed))
+        rows, masks, regions = map(list, zip(*placed))
         images, encoded = zip(*(self.photograph(row["good_sha256"]) for row in rows))
         seeds = [try_seed(row["seed"], attempt) for row in rows]
         how = rows[0]["num_inference_steps"], rows[0]["guidance_scale"]
-        return paint_images(self.pipe, images, masks, [row["class_id"] for row in rows], *how, seeds, progress=False, encoded=list(encoded))
+        labels = [row["class_id"] for row in rows]
+        pairs = paint_images(self.pipe, images, regions, labels, *how, seeds, progress=False, encoded=list(encoded))
+        return [replace(pair, mask=pair.mask & mask) for pair, mask in zip(pairs, masks)]
 
     def photograph(self, digest):
         "An image and its encoding; the latest are kept, as far as there is room for them."

@@ -348,15 +348,25 @@ class Places:
         image: Image.Image,  # RGB, of a good part
         rng: np.random.Generator,  # the only source of chance
     ) -> np.ndarray:  # (height, width) bool
-        "A mask for a new defect on a good part. Raises Unaligned where the part's outline is another one."
+        "A mask for a new defect on a good part, with the margin around it. Raises Unaligned where the part's outline is another one."
+        return self.propose(class_name, image, rng)[1]
+
+    def propose(
+        self,
+        class_name: str,
+        image: Image.Image,  # RGB, of a good part
+        rng: np.random.Generator,  # the only source of chance
+    ) -> tuple:  # (height, width) bool each
+        "A mask for a new defect, as real ones are masked, and the same with the margin around it. Raises Unaligned as a call does."
         part = self.finder(image)
         lies = self.align(image, part)
         if lies is None:
             raise Unaligned("the outline of this part agrees with that of no other, however it is turned; give photographs of one product")
         example, affine = self.of(class_name).sample(part, image.size, rng, lies)
-        mask = dilate_mask(_at_least_a_pixel(warp_mask(example, affine, image.size), example, affine))
-        over = any(one.over for one in self.of(class_name).examples)
-        return _keep_on_part(mask, part, image.size, over) if example.on_part > 0.9 and mask.any() else mask
+        mask = _at_least_a_pixel(warp_mask(example, affine, image.size), example, affine)
+        region, over = dilate_mask(mask), any(one.over for one in self.of(class_name).examples)
+        region = _keep_on_part(region, part, image.size, over) if example.on_part > 0.9 and region.any() else region
+        return mask & region, region
 
     def on_part(
         self,
@@ -368,7 +378,7 @@ class Places:
 
     def digest(self, class_name: str) -> str:  # 16 hexadecimal digits
         "What a class's places follow from, beside the photograph and chance."
-        digest = hashlib.blake2b(digest_size=8)
+        digest = hashlib.blake2b(b"labels without the margin", digest_size=8)
         for example in self.of(class_name).examples:
             digest.update(np.packbits(example.mask).tobytes() + repr((example.mask.shape, example.frame)).encode())
             lies = example.frame.turn, example.frame.mirrored
