@@ -1,5 +1,4 @@
 "Few-shot industrial defect generation. Each name of the face is imported when it is first used, so importing the package is quick."
-
 from importlib import import_module
 
 __version__ = "0.1.0"
