@@ -119,7 +119,7 @@ _SEAM, _DEEP = 0.5, 1.0  # times the mean change between neighbours; JPEG of qua
 def _seamed(total, per_class):
     "An edge that is at the same place in all of them; what repeats itself, or is something else, has its own."
     seam = total["seam"]["value"] or 0
-    if seam < _SEAM or _is_repeated(total) or _far(total, per_class):
+    if not seam > _SEAM or _is_repeated(total) or _far(total, per_class):
         return []
     said = "An edge, or a grid, that real images do not have is at the same place in all of them: put together from pieces, or enlarged?"
     return [_Fault(said, _WEAK if seam > _DEEP else _USABLE)]
