@@ -524,7 +524,7 @@ class HelpMe:
     per_class: int = 20  # synthetic images of each class and kind; a quarter of them is tried too
     trainings: int = 5  # of each model with each set; more make intervals narrower
     size: int | None = None  # pixels that the small networks see; by default 64, and 128 with a GPU
-    steps: int | None = None  # of the segmenter's training; by default 500, and 1000 with a GPU
+    steps: int | None = None  # of the segmenter's training; by default 1500, and 2000 with a GPU
     seed: int = 0  # everything follows from it
     dry_run: bool = False  # only say what would be done, and what it would take on this device
 

@@ -41,8 +41,25 @@ def test_rows_are_paired_and_pilots_are_not_in_them(benchmark, tmp_path):
     gains, known = np.array([5, 10, 20]), ttest_1samp([5, 10, 20], 0).confidence_interval()
     assert np.allclose([rows["paste"][key] for key in ("gain", "low", "high")], [gains.mean(), known.low, known.high], atol=0.01)
     assert rows["paste"]["seeds"] == 3 and rows["paste"]["real_only"] == 50 and rows["paste"]["consumer"] == "classifier"
+    assert rows["paste"]["steps"] is None and rows["paste"]["tries"] == 4
     (against,) = found["against_the_best_rule"]
     assert (against["over"], against["gain"], against["seeds"]) == ("paste", 7.5, 2)
+
+
+def test_rows_of_others_stay(benchmark, tmp_path):
+    results = tmp_path / "help.json"
+    old = [
+        dict(network=network, images_per_class=images, arm="paste") for network, images in (("segmenter", 3), ("frozen", 3), ("small", 10))
+    ]
+    results.write_text(json.dumps(dict(rows=old, against_the_best_rule=[], real_by_steps=old[:1], uses=dict(small=dict(use="union")))))
+    options = benchmark.parse(f"--images 3 --work {tmp_path} --consumers frozen --results {results}".split())
+    scores(tmp_path / "cells" / "frozen", "real", "half", {0: 0.5, 1: 0.6})
+    scores(tmp_path / "cells" / "frozen", "nsa", "half", {0: 0.5, 1: 0.7})
+    benchmark.summarise(options, benchmark.choose_uses(options))
+    found = json.loads(results.read_text())
+    known = [(row["network"], row["images_per_class"], row["arm"]) for row in found["rows"]]
+    assert known == [("frozen", 3, "nsa"), ("small", 10, "paste"), ("segmenter", 3, "paste")]
+    assert found["uses"] == dict(small=dict(use="union")) and found["real_by_steps"] == old[:1]
 
 
 def test_it_goes_on_and_takes_a_strangers_folder(benchmark, tmp_path, monkeypatch, capsys):

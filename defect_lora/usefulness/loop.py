@@ -49,7 +49,7 @@ class AdviceConfig:
     per_class: int = 20  # synthetic images of each class and kind
     trainings: int = 5  # of each model that inspects, the small networks half as often
     size: int | None = None  # pixels that the small networks see; None is 64, and 128 with a GPU
-    steps: int | None = None  # of the segmenter, the small classifier a third of them; None is 500, and 1000 with a GPU
+    steps: int | None = None  # of the segmenter, the small classifier a third of them; None is 1500, and 2000 with a GPU
     seed: int = 0  # everything follows from it
 
     def training(self, images: int, masks: bool) -> TrainConfig:  # of the generator
@@ -69,7 +69,7 @@ class AdviceConfig:
     def networks(self) -> tuple:  # size, steps, seeds of the small networks
         "How the small networks are trained."
         gpu = torch.cuda.is_available()
-        return self.size or (128 if gpu else 64), self.steps or (1000 if gpu else 500), tuple(range(max(1, (self.trainings + 1) // 2)))
+        return self.size or (128 if gpu else 64), self.steps or (2000 if gpu else 1500), tuple(range(max(1, (self.trainings + 1) // 2)))
 
 # %% ../../nbs/usefulness/12_loop.ipynb #8b5541b9
 @dataclass

@@ -73,7 +73,7 @@ def segmenting(
     judged: list,  # rows
     seeds: tuple,
     size: int = 64,  # side of the square in pixels, a multiple of 8
-    steps: int = 500,
+    steps: int = 1500,
 ) -> Inspector:
     "A small U-Net as an inspector."
 

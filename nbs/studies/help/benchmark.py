@@ -8,6 +8,7 @@ and each seed (which renders the few real images, 30 good parts and 180 test ima
 the same real images, the same good parts, the same strong classical augmentation and the same number of steps; an arm differs by its
 synthetic images alone. A gain is an arm less `real` of the same seed; its interval is Student's over the seeds, so it holds the luck of the
 photographs, of the generator, of the training and of the test. How an arm is used (`Mix`) is chosen on seeds of its own (PILOTS), once.
+A row says how long its painter and its inspection model were trained; rows that a command does not make anew stay in the file.
 
 Any other generator takes part with folders of its images: `--prepare` writes the few real images and the good parts of each leg to
 DIR/few/<images>_<seed> and DIR/good/<seed>; train on them, write a set (class folders, or pairs as DS-MVTec has them) to a folder, and
@@ -35,6 +36,7 @@ from defect_lora.data.images import save_image
 from defect_lora.data.layouts import labelled_images
 from defect_lora.evaluation.classifier import ClassJudge
 from defect_lora.evaluation.features import conv_block
+from defect_lora.evaluation.painted import PaintedJudge
 from defect_lora.generation.painting import paint_defects
 from defect_lora.generation.pasting import paste_defects
 from defect_lora.generation.sampling import generate_images
@@ -45,8 +47,8 @@ from defect_lora.usefulness.fitting import Mix, check_overlap, make_arms
 from defect_lora.usefulness.segmentation import fit_segmenter, pixel_scores, predict_histograms
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "help.json"
-SIZE, GOODS, HELD_OUT, PASTED, PAINTED, STEPS, SIDE = 128, 30, 20, 20, 5, 8, 64
-UPDATES = 30  # of the generator's training, of 9 images each: a twentieth of the recipe's, so that ten seeds can be had
+SIZE, GOODS, HELD_OUT, PASTED, PAINTED, STEPS, SIDE = 128, 30, 20, 20, 20, 8, 64
+UPDATES = 320  # of the generator's training, of 9 images each: half of the recipe's images
 EPOCHS, WHOLE = 80, 20  # of the generator of the arms that have `whole` in their names, which is the demo's; its images of a class
 PILOTS = (100, 101)  # seeds on which the uses are chosen
 USES = dict(
@@ -135,7 +137,7 @@ class Sources:
     "The synthetic sets of a leg, made when they are first asked for."
 
     def __init__(self, images, seed, options):
-        self.images, self.seed, self.work, self.others, self.count = images, seed, options.work, dict(options.others), options.painted
+        self.images, self.seed, self.work, self.others, self.options = images, seed, options.work, dict(options.others), options
         self.pipe = cache(lambda: trained(images, seed, options.work, options.updates))
 
     def folder(self, kind):
@@ -156,12 +158,15 @@ class Sources:
 
     def painted(self, folder):
         real, good = few(self.images, self.seed, self.work), goods(self.seed, self.work)
-        paint_defects(self.pipe(), folder, good, real, self.count, seed=self.seed, num_inference_steps=STEPS, progress=False)
+        how = dict(seed=self.seed, num_inference_steps=STEPS, progress=False)
+        if self.options.tries > 1:
+            how |= dict(judge=PaintedJudge(real, good, self.pipe().classes), tries=self.options.tries)
+        paint_defects(self.pipe(), folder, good, real, self.options.painted, **how)
 
     def generated(self, folder):
         defects = [name for name in CLASSES if name != "good"]
         how = dict(classes=defects, seed=self.seed, num_inference_steps=STEPS, guidance_scale=2.0, progress=False)
-        generate_images(self.pipe(), folder, self.count, **how)
+        generate_images(self.pipe(), folder, self.options.painted, **how)
 
     def whole(self, folder):
         "What `generate --tries 4` makes of the demo's generator."
@@ -170,6 +175,10 @@ class Sources:
         how = dict(num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale, tries=4, progress=False)
         judge = ClassJudge(DefectSpectrumDataset(config.data, per_class=None, size=pipe.size))
         generate_images(pipe, folder, WHOLE, seed=self.seed, guidance_interval=config.guidance_interval, judge=judge, **how)
+
+    def perfect(self, folder):
+        "What a perfect generator would make: more rendered images, which the test does not hold."
+        write_cables(folder, per_class=self.options.painted, seed=9000 + self.seed, size=SIZE)
 
     def repasted(self, folder):
         "Painted defects multiplied: cut out as the real ones are, and pasted into other good parts at other places."
@@ -199,6 +208,7 @@ ARMS = {  # arm -> its sets
     "poisson": ["poisson"],
     "perlin": ["perlin"],
     "nsa": ["nsa"],
+    "perfect": ["perfect"],
     "ours generated": ["generated"],
     "ours painted": ["painted"],
     "ours paste + painted": ["paste", "painted"],
@@ -282,7 +292,7 @@ def accuracy_of(predicted, labels):
 
 def folder_of(consumer, options):
     "Where a consumer's scores lie; other steps are another consumer."
-    steps = dict(small=options.classifier_steps, segmenter=options.segmenter_steps).get(consumer)
+    steps = steps_of(consumer, options)
     return options.work / "cells" / (consumer if steps is None else f"{consumer}-{steps}")
 
 
@@ -303,18 +313,25 @@ PILOTED = "ours paste + painted"  # the arm that uses are chosen on: the others 
 SECONDS = dict(
     frozen=5,
     small=16,
-    segmenter=45,
-    train=35,
-    painted=25,
-    generated=22,
+    segmenter=0.065,
+    train=1.2,
+    painted=5,
+    generated=4,
     paste=7,
     poisson=9,
     perlin=8,
     nsa=8,
     repasted=8,
     chosen=5,
+    perfect=2,
     whole=700,
-)  # of a core
+)  # of a core; of one step, update, or image of each class where there is a number of these
+
+
+def seconds_of(what, options):
+    "What one training, or one set, takes."
+    times = dict(segmenter=options.segmenter_steps, train=options.updates, painted=options.painted, generated=options.painted)
+    return SECONDS[what] * times.get(what, 1)
 
 
 def uses_of(consumer):
@@ -375,12 +392,12 @@ def missing_cost(options, wanted):
     for images, seed, consumer, arm, use in wanted:
         if (folder_of(consumer, options) / f"{images}_{seed}" / f"{arm}, {use}.json").exists():
             continue
-        total += SECONDS[consumer]
+        total += seconds_of(consumer, options)
         for kind in sets_of(arm, ()) if arm in ARMS else ():
             for part in (kind, *(("train",) if kind in ("painted", "generated") else ())):
                 if (images, seed, part) not in made and not (options.work / "sets" / f"{images}_{seed}" / kind / "done").exists():
                     made.add((images, seed, part))
-                    total += SECONDS[part]
+                    total += seconds_of(part, options)
     return total
 
 
@@ -414,23 +431,30 @@ def summarise(options, chosen):
                     seed = int(path.parent.name.partition("_")[2])
                     scores |= {} if seed in PILOTS else {seed: 100 * json.loads(path.read_text())["score"]}
                 known[arm] = scores
-            rows += rows_of(known, images, consumer, chosen)
+            made = dict(steps=steps_of(consumer, options), updates=options.updates, painted=options.painted, tries=options.tries)
+            rows += [row | made for row in rows_of(known, images, consumer, chosen)]
             beside += against_rules(known, images, consumer)
     choice = {name: rounded(of | dict(means={use: 100 * mean for use, mean in of["means"].items()})) for name, of in chosen.items()}
-    setting = dict(
-        good=GOODS,
-        test_per_class=HELD_OUT,
-        pasted=PASTED,
-        painted=options.painted,
-        denoising_steps=STEPS,
-        updates=options.updates,
-        epochs_of_whole=EPOCHS,
-        whole=WHOLE,
-        pixels=SIDE,
-    )
-    setting |= dict(classifier_steps=options.classifier_steps, segmenter_steps=options.segmenter_steps, pilots=list(PILOTS))
+    setting = dict(good=GOODS, test_per_class=HELD_OUT, pasted=PASTED, denoising_steps=STEPS, epochs_of_whole=EPOCHS, whole=WHOLE)
+    setting |= dict(pixels=SIDE, pilots=list(PILOTS))
     found = dict(setting=setting, uses=choice, rows=rows, against_the_best_rule=beside, real_by_steps=real_by_steps(options))
-    write_atomically(options.results, json.dumps(found, indent=1) + "\n")
+    earlier = json.loads(options.results.read_text()) if options.results.exists() else {}
+    write_atomically(options.results, json.dumps(with_others(found, earlier), indent=1) + "\n")
+
+
+def with_others(found, earlier):
+    "What was found, and of an earlier file what is of other inspection models, or of other numbers of images."
+    known = {(row["network"], row["images_per_class"]) for row in found["rows"]}
+    merged = found | dict(uses=earlier.get("uses", {}) | {name: of for name, of in found["uses"].items() if of["means"]})
+    for table in ("rows", "against_the_best_rule", "real_by_steps"):
+        others = [row for row in earlier.get(table, ()) if (row["network"], row["images_per_class"]) not in known]
+        merged[table] = sorted([*others, *found[table]], key=lambda row: (CONSUMERS.index(row["network"]), row["images_per_class"]))
+    return merged
+
+
+def steps_of(consumer, options):
+    "Of an inspection model's training; frozen features have none."
+    return dict(small=options.classifier_steps, segmenter=options.segmenter_steps).get(consumer)
 
 
 def real_by_steps(options):
@@ -502,9 +526,12 @@ def parse(args=None):
     )
     parser.add_argument("--use", action="append", default=[], metavar="CONSUMER=USE", help="a use that is known, instead of pilots")
     parser.add_argument("--classifier-steps", type=int, default=450)
-    parser.add_argument("--segmenter-steps", type=int, default=700)
+    parser.add_argument("--segmenter-steps", type=int, default=2000)
     parser.add_argument("--updates", type=int, default=UPDATES, help="of the generator's training; take another --work with another number")
     parser.add_argument("--painted", type=int, default=PAINTED, help="painted pairs, and generated images, of a class; likewise")
+    parser.add_argument(
+        "--tries", type=int, default=4, help="of a painted pair, to be named right by a judge of the few real ones; likewise"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--prepare", action="store_true", help="write the real images and good parts of every leg, and stop")
     parser.add_argument("--summary", action="store_true", help="rebuild the results from what is there, and stop")

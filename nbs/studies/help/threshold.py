@@ -71,7 +71,7 @@ def main():
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    options = parse_benchmark(["--work", str(args.work)])
+    options = parse_benchmark(["--work", str(args.work), *"--updates 30 --painted 5 --tries 1".split()])
     rows, auroc = [], {}
     for parts in PARTS:
         found = [measured_once(seed, parts, options) for seed in range(args.seeds)]

@@ -50,7 +50,7 @@ def named(paths_and_ids, work, features):
 
 def measured(seed, updates, painted, work, features):
     "One row."
-    options = b.parse(f"--images {IMAGES} --updates {updates} --painted {painted} --work".split() + [str(beside(work, updates))])
+    options = b.parse(f"--images {IMAGES} --updates {updates} --painted {painted} --tries 1 --work".split() + [str(beside(work, updates))])
     leg = b.Leg(IMAGES, seed, options.work, options)
     paths, names = b.labelled_images(leg.sources.folder("painted"), None)
     scores = {f"frozen, {arm}": leg.cell("frozen", arm, "half") for arm in ("real", "paste", "ours painted", b.PILOTED)}
@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--updates", type=int, nargs="+", default=[30, 200])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(b.PILOTS))
-    parser.add_argument("--painted", type=int, default=b.PAINTED, help="pairs of a class")
+    parser.add_argument("--painted", type=int, default=5, help="pairs of a class")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
