@@ -147,6 +147,7 @@ def find_mark(real, fake, labels, fake_labels):  # (n, 6912) and (m, 6912) -> sh
 # %% ../../nbs/evaluation/05_appearance.ipynb #af1e6483
 def _changes_along(image):
     "From column to column and from row to row, without what the neighbours change as well."
+    image = image if min(image.size) > 1 else image.resize((2, 2))  # a single pixel changes nowhere
     grey = np.asarray(image.convert("L"), dtype=np.float32)
     changes = [np.abs(np.diff(grey, axis=axis)).mean(1 - axis) for axis in (1, 0)]
     shares = [torch.from_numpy(change / max(change.mean(), _LEAST_CHANGE)) for change in changes]
