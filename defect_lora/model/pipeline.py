@@ -588,7 +588,8 @@ def read_config(
     missing = {"base", "classes", "size", "unet", "scheduler"} - config.keys()
     if missing:
         raise InputError(f"{path}: not a model's configuration, {', '.join(sorted(missing))} missing")
-    _check_kinds(path, config, base=str, classes=list, size=int, unet=dict, scheduler=dict)
+    kinds = dict(base=str, classes=list, size=int, unet=dict, scheduler=dict, base_digest=str)
+    _check_kinds(path, dict(base_digest="") | config, **kinds)
     if not all(isinstance(name, str) for name in config["classes"]):
         raise InputError(f"{path}: not a model's configuration, its classes are {config['classes']!r}; they are names")
     return config
