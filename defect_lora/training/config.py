@@ -325,7 +325,7 @@ def find_data(
     else:  # of an earlier version: some folder that the run lies in was the current one
         places = [given] if given.is_absolute() else [parent / given for parent in run.parents]
     places = [Path(os.path.normpath(place)) for place in places]
-    found = next((place for place in places if place.is_dir()), None)
+    found = next((place for place in places if os.path.isdir(place)), None)  # False for what no path can be, too
     if found is None:
         looked = " or ".join(map(str, places[:2]))
         raise InputError(f"{run} was trained on {config.data}, which is not there any more (looked for {looked})")
@@ -337,7 +337,7 @@ def find_masks(
     data: Path,  # where its photographs are now
 ) -> str | None:
     "The folder of the masks that a run was given, also where it moved with the photographs; None where there was none."
-    if not config.masks or not config.data_places or Path(config.masks).is_dir():
+    if not config.masks or not config.data_places or os.path.isdir(config.masks):
         return config.masks
     moved = os.path.normpath(Path(data).resolve() / os.path.relpath(config.masks, config.data_places[0]))
     return moved if os.path.isdir(moved) else config.masks
