@@ -104,7 +104,11 @@ def make_scheduler(
             "DPMSolverMultistepScheduler, EulerDiscreteScheduler or UniPCMultistepScheduler"
         )
     forced = {key: value for key, value in dict(clip_sample=False, steps_offset=1).items() if key in inspect.signature(kind).parameters}
-    return kind.from_config(dict(config), **forced)
+    try:
+        return kind.from_config(dict(config), **forced)
+    except Exception as error:  # nearly anything, of values that no scheduler takes
+        why = " ".join(str(error).split())
+        raise InputError(f"a scheduler's configuration that {name} refuses ({why}); copy the whole model or base again") from error
 
 # %% ../../nbs/model/00_base.ipynb #c3802a0d
 @dataclass
