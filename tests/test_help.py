@@ -51,7 +51,7 @@ def test_rows_of_others_stay(benchmark, tmp_path):
     old = [
         dict(network=network, images_per_class=images, arm="paste") for network, images in (("segmenter", 3), ("frozen", 3), ("small", 10))
     ]
-    results.write_text(json.dumps(dict(rows=old, against_the_best_rule=[], real_by_steps=old[:1], uses=dict(small=dict(use="union")))))
+    results.write_text(json.dumps(dict(rows=old, against_the_best_rule=[], by_steps=old[:1], uses=dict(small=dict(use="union")))))
     options = benchmark.parse(f"--images 3 --work {tmp_path} --consumers frozen --results {results}".split())
     scores(tmp_path / "cells" / "frozen", "real", "half", {0: 0.5, 1: 0.6})
     scores(tmp_path / "cells" / "frozen", "nsa", "half", {0: 0.5, 1: 0.7})
@@ -59,7 +59,16 @@ def test_rows_of_others_stay(benchmark, tmp_path):
     found = json.loads(results.read_text())
     known = [(row["network"], row["images_per_class"], row["arm"]) for row in found["rows"]]
     assert known == [("frozen", 3, "nsa"), ("small", 10, "paste"), ("segmenter", 3, "paste")]
-    assert found["uses"] == dict(small=dict(use="union")) and found["real_by_steps"] == old[:1]
+    assert found["uses"] == dict(small=dict(use="union")) and found["by_steps"] == old[:1]
+
+
+def test_lengths_are_compared_on_the_same_legs(benchmark, tmp_path):
+    options = benchmark.parse(f"--images 3 --work {tmp_path} --consumers small".split())
+    for steps, by_seed in {10: {0: 0.1, 1: 0.3}, 20: {1: 0.5, 2: 0.9}}.items():
+        for arm in ("real", "perfect", "paste"):
+            scores(tmp_path / "cells" / f"small-{steps}", arm, "half", by_seed)
+    found = benchmark.scores_by_steps(options)
+    assert found == [dict(network="small", images_per_class=3, arm=arm, legs=1, mean={"10": 30, "20": 50}) for arm in ("perfect", "real")]
 
 
 def test_it_goes_on_and_takes_a_strangers_folder(benchmark, tmp_path, monkeypatch, capsys):

@@ -23,6 +23,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 class InputError(ValueError):
     "Wrong input by the user: its message is one line that says what to change."
 
+    def __str__(self):
+        return re.sub(r"\s*\n\s*", " ", super().__str__())  # whatever names and other errors it quotes
+
 # %% ../../nbs/data/00_files.ipynb #9820aa91
 def refused(
     call: Callable,

@@ -165,21 +165,27 @@ def _extract(
     seed: int = 0,  # of what is chosen for IC-LPIPS
 ) -> Extracted:
     "Features of both sets, sharpness, colours; CLIP and IC-LPIPS where they can be had."
-    own = pixels.digests(sets.fake)
-    real, fake = (pixels.rows(paths) for paths in (sets.real, sets.fake))
-    sharpness = tuple(pixels.rows(paths, suiting_sharpness(pixels.view)) for paths in (sets.real, sets.fake))
-    kinds = cell_colours, fine_structure, small_pictures, changes_along, specks
-    colours, fine, *more = (tuple(pixels.rows(paths, kind) for paths in (sets.real, sets.fake)) for kind in kinds)
+
+    def both(features):
+        return tuple(pixels.rows(paths, features) for paths in (sets.real, sets.fake))
+
     (clip, why), (variety, also) = _find_clip(pixels.features), _find_variety(sets, pixels, seed)
-    clip = clip and tuple(pixels.rows(paths, clip) for paths in (sets.real, sets.fake))
-    return Extracted(sets, real, fake, neighbours, sharpness, colours, fine, own, *more, clip, variety, [*why, *also], known)
+    looks = {name: both(features) for name, features in _looks(pixels.view).items()}
+    more = dict(pixels=pixels.digests(sets.fake), clip=clip and both(clip), variety=variety, notes=[*why, *also], known=known)
+    return Extracted(sets, *both(pixels.features), neighbours, **looks, **more)
+
+
+def _looks(view):
+    "What is told from pixels without a network, by its name in `Extracted`."
+    kinds = dict(sharpness=suiting_sharpness(view), colours=cell_colours, fine=fine_structure, pictures=small_pictures)
+    return kinds | dict(changes=changes_along, specks=specks)
 
 # %% ../../nbs/evaluation/08_evaluator.ipynb #d79698d2
 def _look_at_all(pixels, sets, trained_on):
     "Open each image once, for the search for copies, which wants mirror images of photographs, and for what else is to be seen."
-    more = (suiting_sharpness(pixels.view), cell_colours, fine_structure, changes_along, specks)
     alone = [(features, False) for features in (pixels.features, small_pictures, pixel_digests)]
-    mirrored, more = [(features, True) for features in (pixels.features, pixel_digests)], [(features, False) for features in more]
+    mirrored = [(features, True) for features in (pixels.features, pixel_digests)]
+    more = [(features, False) for features in _looks(pixels.view).values() if features is not small_pictures]
     pixels.look(sets.real, [*alone, *mirrored, *more])
     pixels.look(sets.fake, [*alone, *more])
     pixels.look(list(trained_on), [*alone, *mirrored])

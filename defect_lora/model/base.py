@@ -107,8 +107,7 @@ def make_scheduler(
     try:
         return kind.from_config(dict(config), **forced)
     except Exception as error:  # nearly anything, of values that no scheduler takes
-        why = " ".join(str(error).split())
-        raise InputError(f"a scheduler's configuration that {name} refuses ({why}); copy the whole model or base again") from error
+        raise InputError(f"a scheduler's configuration that {name} refuses ({error}); copy the whole model or base again") from error
 
 # %% ../../nbs/model/00_base.ipynb #c3802a0d
 @dataclass

@@ -480,7 +480,7 @@ def _load_model(folder, base, dtype, hub, parts):
     except InputError:
         raise
     except (TypeError, ValueError) as error:  # a ValueError of peft: nothing that adapters could be on
-        raise InputError(f"{folder / 'config.json'}: not a model's configuration ({' '.join(str(error).split())})") from error
+        raise InputError(f"{folder / 'config.json'}: not a model's configuration ({error})") from error
     scheduler = parts.get("scheduler") or make_scheduler(config["scheduler"])
     means = load_tensors(folder / MEANS) if (folder / MEANS).exists() else {}
     counts = means["counts"].tolist() if "counts" in means else None

@@ -312,7 +312,7 @@ def _check_repo(repo_id):
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"{repo_id!r} is no name for the Hub ({' '.join(str(error).split())}); use user/name") from None
+        raise InputError(f"{repo_id!r} is no name for the Hub ({error}); use user/name") from None
     if repo_id.count("/") != 1:
         raise InputError(f"{repo_id!r} is no name for the Hub; use user/name")
 

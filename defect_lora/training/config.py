@@ -328,8 +328,7 @@ def find_data(
     found = next((place for place in places if os.path.isdir(place)), None)  # False for what no path can be, too
     if found is None:
         looked = " or ".join(map(str, places[:2]))
-        said = f"{run} was trained on {config.data}, which is not there any more (looked for {looked})"
-        raise InputError(said.replace("\n", "\\n"))
+        raise InputError(f"{run} was trained on {config.data}, which is not there any more (looked for {looked})")
     return found
 
 # %% ../../nbs/training/00_config.ipynb #f2a0f041

@@ -437,7 +437,7 @@ def summarise(options, chosen):
     choice = {name: rounded(of | dict(means={use: 100 * mean for use, mean in of["means"].items()})) for name, of in chosen.items()}
     setting = dict(good=GOODS, test_per_class=HELD_OUT, pasted=PASTED, denoising_steps=STEPS, epochs_of_whole=EPOCHS, whole=WHOLE)
     setting |= dict(pixels=SIDE, pilots=list(PILOTS))
-    found = dict(setting=setting, uses=choice, rows=rows, against_the_best_rule=beside, real_by_steps=real_by_steps(options))
+    found = dict(setting=setting, uses=choice, rows=rows, against_the_best_rule=beside, by_steps=scores_by_steps(options))
     earlier = json.loads(options.results.read_text()) if options.results.exists() else {}
     write_atomically(options.results, json.dumps(with_others(found, earlier), indent=1) + "\n")
 
@@ -446,7 +446,7 @@ def with_others(found, earlier):
     "What was found, and of an earlier file what is of other inspection models, or of other numbers of images."
     known = {(row["network"], row["images_per_class"]) for row in found["rows"]}
     merged = found | dict(uses=earlier.get("uses", {}) | {name: of for name, of in found["uses"].items() if of["means"]})
-    for table in ("rows", "against_the_best_rule", "real_by_steps"):
+    for table in ("rows", "against_the_best_rule", "by_steps"):
         others = [row for row in earlier.get(table, ()) if (row["network"], row["images_per_class"]) not in known]
         merged[table] = sorted([*others, *found[table]], key=lambda row: (CONSUMERS.index(row["network"]), row["images_per_class"]))
     return merged
@@ -457,18 +457,21 @@ def steps_of(consumer, options):
     return dict(small=options.classifier_steps, segmenter=options.segmenter_steps).get(consumer)
 
 
-def real_by_steps(options):
-    "Real images alone, by how long an inspection model is trained, on the seeds that all lengths know: is that arm held back?"
+def scores_by_steps(options):
+    "What real images reach, alone and with perfect ones, by how long an inspection model is trained, on the legs that all lengths know."
     found = {}
-    for path in (options.work / "cells").glob("*-*/*/real, half.json"):
+    for path in (options.work / "cells").glob("*-*/*/*.json"):
         network, _, steps = path.parent.parent.name.partition("-")
-        score = 100 * json.loads(path.read_text())["score"]
-        found.setdefault((network, path.parent.name.partition("_")[0]), {}).setdefault(int(steps), {})[path.parent.name] = score
+        arm, leg = path.stem.partition(",")[0], path.parent.name
+        if arm in ("real", "perfect"):
+            legs = found.setdefault((network, int(leg.partition("_")[0]), arm), {}).setdefault(int(steps), {})
+            legs[leg] = 100 * json.loads(path.read_text())["score"]
     table = []
-    for (network, images), steps in sorted(found.items()):
-        legs = set.intersection(*(set(of) for of in steps.values()))
+    for (network, images, arm), steps in sorted(found.items()):
+        legs = set.intersection(*map(set, steps.values()))
         means = {str(number): round(fmean(of[leg] for leg in legs), 1) for number, of in sorted(steps.items()) if legs}
-        table += [dict(network=network, images_per_class=int(images), legs=len(legs), mean=means)] if len(means) > 1 else []
+        row = dict(network=network, images_per_class=images, arm=arm, legs=len(legs), mean=means)
+        table += [row] if len(means) > 1 else []
     return table
 
 
