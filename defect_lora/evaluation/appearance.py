@@ -163,6 +163,11 @@ def _mean_around(share):
 _LEAST_CHANGE = 0.5  # levels of 255, of a picture that is nearly even
 changes_along = Features("changes", _changes_along, lambda batch: batch, key="of columns and rows, less two on each side")
 
+# %% ../../nbs/evaluation/05_appearance.ipynb #5b0c11b1
+def largest_change(changes):  # (n, k) -> (n, 1), at least 1
+    "The strongest straight edge of each image, in times the mean change; what changes less than the mean is none."
+    return changes.amax(1, keepdim=True).clamp_min(1)
+
 # %% ../../nbs/evaluation/05_appearance.ipynb #1211923a
 _STANDARD_ERRORS = 4.5  # one in a thousand sets, of the columns and rows of 128 pixels
 

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from .appearance import cell_colours, changes_along, find_mark, find_seam
-from .appearance import fine_structure, level_of, measure_offset, measure_sharpness, specks, suiting_sharpness
-from .appearance import tint_of, unlike_by_factor, unlike_in_rows
+from .appearance import fine_structure, largest_change, level_of, measure_offset, measure_sharpness
+from .appearance import specks, suiting_sharpness, tint_of, unlike_by_factor, unlike_in_rows
 from .classifier import confusion_counts, measure_class_accuracy, predict_classes
 from ..data.dataset import DefectSpectrumDataset, judged_by_training, open_to_judge_by
 from defect_lora.evaluation.distances import (
@@ -32,7 +32,7 @@ from .features import Features, View, common_view, extract_each, load_features, 
 from ..data.files import InputError
 from ..data.images import peek_provenance
 from ..data.layouts import labelled_images
-from .memorization import Neighbours, find_copies, find_distinct, find_moved, find_repeated
+from .memorization import Neighbours, find_copies, find_distinct, find_repeated, find_twins
 from .memorization import measure_memorized, measure_repeated, measure_variety, small_pictures, worst_first
 from .report import Report
 from .verdict import cautions, judge
@@ -79,7 +79,8 @@ def read_sets(
     return Sets(paths, labels, fake_paths, fake_labels, classes)
 
 # %% ../../nbs/evaluation/08_evaluator.ipynb #6c8fc14b
-_SHARPER, _SPECKLED = 1 / 0.65, 2.0  # factors: cables of 128 px, blurred by 0.6 px or with noise of 11 levels; four white pixels
+# factors: cables of 128 px, blurred by 0.6 px or with noise of 11 levels; four white pixels; an edge where two cables were joined
+_SHARPER, _SPECKLED, _EDGED = 1 / 0.65, 2.0, 1.5
 
 
 @dataclass
@@ -105,8 +106,8 @@ class Extracted:
     @cached_property
     def repeated(self):  # (m,), or None
         "How likely each generated image has a twin."
-        moved = self.pictures and find_moved(*self.pictures, self.sets.fake_labels)
-        return find_repeated(self.real, self.fake, self.sets.real_labels, self.sets.fake_labels, self.pixels, moved)
+        labels = self.sets.real_labels, self.sets.fake_labels
+        return find_repeated(self.real, self.fake, *labels, self.pixels, self.pictures and find_twins(*self.pictures, *labels))
 
     @cached_property
     def variances(self):
@@ -116,12 +117,14 @@ class Extracted:
 
     @cached_property
     def unlike(self):  # (m,) bool
-        "Which generated images are unlike their class: as the network sees them, in sharpness or in colours."
+        "Which generated images are unlike their class: as the network sees them, in sharpness, colours, specks or edges."
         labels = self.sets.real_labels, self.sets.fake_labels
         found = unlike_in_rows(self.real, self.fake, *labels, 1e-6)
         found |= unlike_by_factor(*(rows[:, :1] for rows in self.sharpness), *labels, _SHARPER)
         if self.specks:
             found |= unlike_by_factor(*self.specks, *labels, _SPECKLED)
+        if self.changes:
+            found |= unlike_by_factor(*map(largest_change, self.changes), *labels, _EDGED)
         return found | unlike_in_rows(*self.colours, *labels, 10) if self.colours else found  # grey levels
 
 # %% ../../nbs/evaluation/08_evaluator.ipynb #5b91e46c

@@ -164,7 +164,7 @@ def find_repeated(
     real_labels: torch.Tensor,  # (n,) class ids
     fake_labels: torch.Tensor,  # (m,)
     pixels: torch.Tensor | None = None,  # (m,) digests of the generated images' pixels
-    moved: torch.Tensor | None = None,  # (m, m) bool of `find_moved`
+    moved: torch.Tensor | None = None,  # (m, m) bool of `find_twins`
 ) -> torch.Tensor | None:  # (m,) how likely each has a twin; None where no class has two real images
     "Which generated images have a twin, at equal numbers."
     scale, size = _spread(real, real_labels), int(max(real_labels.max(), fake_labels.max())) + 1
@@ -278,8 +278,12 @@ def _usual_correlation(real):
     return among.quantile(0.95) if len(different) > 2 else torch.tensor(1.0)
 
 
+def _squares(rows):
+    return rows.float().reshape(-1, _SIDE, _SIDE)
+
+
 def _spectra(rows):
-    return torch.fft.rfft2(rows.float().reshape(-1, _SIDE, _SIDE))
+    return torch.fft.rfft2(_squares(rows))
 
 
 _ORIENTATIONS, _MIRRORED = 8, [1, 2, 4, 7]  # of a square, and which of them are mirror images
@@ -509,11 +513,15 @@ def find_aligned(
     most: int = 40,  # photographs and mirror images that one is compared with
 ) -> Shifted:
     "Look for real pictures of the same class, moved, warped, or half of one."
-    pictures, known = [rows.float().reshape(-1, _SIDE, _SIDE) for rows in (real, new)], labels[:trusted]
-    usual = compute_once(f"agreement of {most}, from six moves", _usual_agreement, pictures[0][:trusted], known, torch.tensor(most))
-    usual = usual[torch.where((new_labels < 0) | (new_labels > known.max()), -1, new_labels)]
-    agreement, place = _aligned(pictures[1], pictures[0], new_labels, labels, most)
-    return Shifted(agreement, place % len(real), place >= len(real), usual + (1 - usual) / 3)
+    agreement, place = _aligned(_squares(new), _squares(real), new_labels, labels, most)
+    return Shifted(agreement, place % len(real), place >= len(real), _limits_of(real[:trusted], labels[:trusted], new_labels, most))
+
+
+def _limits_of(real, labels, new_labels, most):  # (m,)
+    "Above what hardly a real picture of a class agrees with another."
+    usual = compute_once(f"agreement of {most}, from six moves", _usual_agreement, _squares(real), labels, torch.tensor(most))
+    usual = usual[torch.where((new_labels < 0) | (new_labels > labels.max()), -1, new_labels)]
+    return usual + (1 - usual) / 3
 
 
 def _usual_agreement(pictures, labels, most):  # of each class, in the end of one that is not known
@@ -541,6 +549,21 @@ def _aligned(new, real, new_labels, labels, most, own=None):  # (m,) agreement, 
         return torch.full((len(new),), -1.0), torch.zeros(len(new)).long()
     which = which[row, column]
     return _align(new, both, row, which % len(both), _MOVES[which // len(both)])
+
+# %% ../../nbs/evaluation/04_memorization.ipynb #5b0c11a1
+def find_twins(
+    real: torch.Tensor,  # (n, 4096) small pictures, from which the limits are taken
+    new: torch.Tensor,  # (m, 4096)
+    labels: torch.Tensor,  # (n,) class ids
+    new_labels: torch.Tensor,  # (m,)
+    most: int = 40,  # pictures and mirror images that one is compared with
+) -> torch.Tensor:  # (m, m) bool
+    "Which pictures of a class are the same one, as `find_moved` sees it, or moved, warped, or half of one."
+    own, same = torch.arange(len(new)), find_moved(real, new, new_labels)
+    agreement, place = _aligned(_squares(new), _squares(new), new_labels, new_labels, most, own)
+    near = agreement > _limits_of(real, labels, new_labels, most)
+    same[own[near], place[near] % len(new)] = True
+    return same | same.T
 
 # %% ../../nbs/evaluation/04_memorization.ipynb #93a9561e
 def with_correlated(neighbours: Neighbours, other: Shifted) -> Neighbours:
