@@ -175,7 +175,7 @@ def measure_localization(
     test,  # real images with masks that nothing has seen
     fake,  # synthetic images with masks
     size: int = 128,  # side of the square in pixels, a multiple of 8; 256 sees smaller defects
-    steps: int = 2000,  # of each training; with 700 at 64 px even perfect images looked harmful (studies/04_help)
+    steps: int = 2000,  # of each training; with 700 at 64 px even perfect images add hardly anything (studies/04_help)
     seeds: tuple = (0, 1, 2),  # one training of every arm each; the same seeds give the same result on a CPU
     mix: Mix | None = None,  # how synthetic images are used beside real ones, half real by default; classes and errors are not weighed here
     category: str | None = None,  # which product, where a folder holds several
