@@ -29,7 +29,7 @@ def main():
     from defect_lora.model.base import load_base
     from defect_lora.data.cables import CLASSES, render_pair
     from defect_lora.generation.painting import encode_photograph, paint_images
-    from defect_lora.model.pipeline import DefectPipeline
+    from defect_lora.model.pipeline import WHOLE, DefectPipeline
     from defect_lora.model.unet import ClassConditionedUNet
 
     base = load_base("tiny")
@@ -38,8 +38,12 @@ def main():
     masks, labels, seeds = [np.asarray(mask) > 0 for mask in masks], ["missing_cable"] * args.images, list(range(args.images))
     work = {
         "generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
-        "painting": lambda: paint_images(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False),
-        "again": lambda: paint_images(pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded),
+        "painting": lambda: paint_images(
+            pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, guidance_interval=WHOLE
+        ),
+        "again": lambda: paint_images(
+            pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded, guidance_interval=WHOLE
+        ),
     }
     encoded, found = [encode_photograph(pipe, image) for image in good], {name: [] for name in work}
     for turn in range(args.rounds + 1):

@@ -307,7 +307,7 @@ class Generate:
 
         good, real = _photographs(self.run, self.pairs, pipe.classes)
         sampling = self._sampling() | (dict(guidance_scale=GUIDANCE) if self.guidance_scale is None else {})
-        sampling.pop("guidance_interval")  # a painted defect needs its guidance to the end
+        sampling.pop("guidance_interval")  # painting has its own
         if self.num_inference_steps is None:
             sampling["num_inference_steps"] = painting_steps(sampling["num_inference_steps"])
         paint_defects(

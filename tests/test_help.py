@@ -92,7 +92,7 @@ def test_it_goes_on_and_takes_a_strangers_folder(benchmark, tmp_path, monkeypatc
         benchmark.parse(["--work", "x", "--arm", "paste=x"])
 
 
-@pytest.mark.parametrize("consumer", ["frozen", "small", "segmenter"])
+@pytest.mark.parametrize("consumer", ["frozen", "small", "resnet34", "segmenter"])
 def test_arms_of_a_consumer(benchmark, tmp_path, consumer):
     "Real images first; what has no masks is no use to a segmenter, and what has no class none to a classifier."
     options = benchmark.parse(["--work", str(tmp_path)])

@@ -22,7 +22,7 @@ from ..data.files import InputError
 from ..data.images import as_its_file, mask_to_image, open_image
 from .image_set import ImageSet, defect_names
 from .pairs import Pair, changed_pixels, plan_pairs
-from .placement import Places, Unaligned, dilate_mask, mask_window, warp_mask
+from .placement import Places, Unaligned, carry_defect, dilate_mask, feather_blend
 from .sampling import fill_set
 
 # %% ../../nbs/generation/05_pasting.ipynb #db0be087
@@ -56,21 +56,6 @@ def poisson_blend(
     blended[at] = spsolve(laplace, wanted).reshape(size, -1)
     return blended
 
-# %% ../../nbs/generation/05_pasting.ipynb #a610a570
-def feather_blend(
-    source: np.ndarray,  # (height, width, channels) levels
-    target: np.ndarray,  # the same shape
-    mask: np.ndarray,  # (height, width) bool
-    width: float,  # pixels outside of the mask over which the source fades out
-) -> np.ndarray:  # (height, width, channels) float64
-    "The source's levels inside a mask, as bright as the target around it, with a soft border."
-    source, target = np.float64(source), np.float64(target)
-    away = ndimage.distance_transform_edt(~mask)
-    ring = (away > 0) & (away <= 2 * width + 1)
-    gain = np.clip((target[ring].mean(0) + 8) / (source[ring].mean(0) + 8), 0.7, 1.4) if ring.any() else 1.0
-    weight = np.clip(1 - away / (width + 1), 0, 1)[..., None]
-    return target + weight * (gain * source - target)
-
 # %% ../../nbs/generation/05_pasting.ipynb #783fe5d9
 def perlin_noise(
     rng: np.random.Generator,  # the only source of chance
@@ -98,9 +83,6 @@ def _cells_along(length, count):
 # %% ../../nbs/generation/05_pasting.ipynb #f77f6f7c
 RULES = ("paste", "poisson", "perlin", "nsa")
 
-# %% ../../nbs/generation/05_pasting.ipynb #2259bc9a
-_FADE = 0.01  # of the longer side: pasted pixels fade out over this
-
 # %% ../../nbs/generation/05_pasting.ipynb #fa82807a
 @dataclass(frozen=True, eq=False)
 class _Scene:
@@ -117,14 +99,9 @@ class _Scene:
         if lies is None:
             raise Unaligned("the outline of this part agrees with that of no other")
         example, affine = self.places.of(class_name).sample(part, image.size, rng, lies)
-        source = self.open(example.path).transform(image.size, Image.AFFINE, affine, Image.BICUBIC)
-        mask = warp_mask(example, affine, image.size)
-        width = _FADE * max(image.size)
-        if not mask.any():
-            return np.asarray(image), mask, mask
-        window = mask_window(mask, 4 * width + 2)
+        mask, window, levels = carry_defect(example, affine, self.open(example.path), image, blend)
         pixels = np.array(image, np.float64)
-        pixels[window] = blend(np.asarray(source)[window], pixels[window], mask[window], width)
+        pixels[window] = levels
         return pixels, mask, dilate_mask(mask)
 
     def poisson(self, path, class_name, rng):

@@ -9,13 +9,14 @@ __all__ = ['warp_mask', 'dilate_mask', 'Places']
 import hashlib
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from defect_lora.data.dataset import DefectSpectrumDataset
 from defect_lora.data.files import InputError
@@ -141,6 +142,7 @@ class _Example:
     depth: float  # mean distance of the mask from the part's edge, in the part's measure
     path: Path | None = field(default=None, repr=False, compare=False)  # of its photograph
     over: bool = field(default=True, repr=False)  # it reaches over the part's edge, as a notch does
+    grey: Image.Image | None = field(default=None, repr=False, compare=False)  # its photograph, small
 
     @classmethod
     def of(
@@ -150,13 +152,21 @@ class _Example:
         lies: tuple = (0.0, False),  # turn, mirrored
         path: Path | None = None,  # of its photograph
         intact: np.ndarray | None = None,  # (height, width) bool: the part as it is seen where the mask does not count as part
+        image: Image.Image | None = None,  # its photograph
     ) -> "_Example":
         "A mask, seen on its part."
         frame = _Frame.of(part, mask.shape[::-1], lies)
         rows, columns = np.nonzero(mask)
         center = np.linalg.solve(frame.matrix, np.array([columns.mean() + 0.5, rows.mean() + 0.5]) - frame.origin)
         over = intact is None or _position_on_part(mask, intact)[0] < cls.INSIDE
-        return cls(mask, frame, tuple(center.tolist()), *_position_on_part(mask, part), path, over)
+        return cls(mask, frame, tuple(center.tolist()), *_position_on_part(mask, part), path, over, image and _small_grey(image))
+
+
+def _small_grey(image, side=512):
+    "A photograph in grey levels, of so many pixels at most."
+    grey = image.convert("L")
+    grey.thumbnail((side, side), Image.BOX)
+    return grey
 
 
 def _position_on_part(mask, part):
@@ -267,10 +277,20 @@ class _Placement:
         example, frame = self.examples[rng.integers(len(self.examples))], _Frame.of(part, size, lies)
         for _ in range(self.TRIES):
             affine = self._random_affine(example, frame, rng)
-            on_part, depth = _position_on_part(mask := warp_mask(example, affine, size), part)
-            if mask.any() and on_part >= example.on_part - 0.02 and self.depths[0] <= depth <= self.depths[1]:
+            if self.allows(example, affine, part, size):
                 return example, affine
         return example, self._own_place(example, frame, part, size)
+
+    def allows(
+        self,
+        example: _Example,
+        affine: tuple,  # six numbers, as `sample` gives them
+        part: np.ndarray,  # (height, width) bool, perhaps reduced, of a good photograph
+        size: tuple,  # width, height of the photograph
+    ) -> bool:
+        "Whether a mask lies on the part as much, and as deep, as the class's own do."
+        on_part, depth = _position_on_part(mask := warp_mask(example, affine, size), part)
+        return bool(mask.any() and on_part >= example.on_part - 0.02 and self.depths[0] <= depth <= self.depths[1])
 
     def _own_place(self, example, frame, part, size):
         "The real mask's own place; where that is not on a part of another shape, the first that is on the way to its middle."
@@ -297,6 +317,50 @@ def _nearest_distance(points, default):
     apart = np.linalg.norm(points[:, None] - points, axis=2)
     return float(np.clip(np.median(np.where(np.eye(len(points), dtype=bool), np.inf, apart).min(1)), 0.04, 0.5))
 
+# %% ../../nbs/generation/02_placement.ipynb #7a5e0c01
+_REACH, _RING = 0.08, 0.2  # how far, of the photograph's side; how wide a ring around the border is compared, of the mask's side
+_ALIKE, _LEAST_AREA = 0.3, 64  # the least correlation; pixels of a mask, under which it is too small to tell
+
+
+def _settle(
+    example: _Example,
+    affine: tuple,  # six numbers, as `Placement.sample` gives them
+    image: Image.Image,  # a photograph of a good part
+) -> tuple:  # six numbers
+    "A place moved to where what is around it is most like what is around the real defect."
+    if example.grey is None:
+        return affine
+    grey, (a, b, c, d, e, f) = _small_grey(image), affine
+    scale, of_there = image.width / grey.width, example.mask.shape[1] / example.grey.width
+    mask = warp_mask(example, (a * scale, b * scale, c, d * scale, e * scale, f), grey.size)
+    if mask.sum() < _LEAST_AREA:
+        return affine
+    there = tuple(x / of_there for x in (a * scale, b * scale, c, d * scale, e * scale, f))
+    seen, wanted = _edges(grey), _edges(example.grey.transform(grey.size, Image.AFFINE, there, Image.BILINEAR))
+    width, reach = _RING * math.sqrt(mask.sum()), round(_REACH * max(grey.size))
+    ring = (ndimage.distance_transform_edt(~mask) <= width) & (ndimage.distance_transform_edt(mask) <= width)
+    rows, columns = mask_window(ring, 0)
+    around = np.pad(seen, reach, "edge")[rows.start : rows.stop + 2 * reach, columns.start : columns.stop + 2 * reach]
+    alike = _correlate_ring(around, wanted[rows, columns], ring[rows, columns].astype(np.float32))
+    y, x = np.unravel_index(alike.argmax(), alike.shape)
+    if alike[y, x] < _ALIKE:
+        return affine
+    x, y = scale * (x - reach), scale * (y - reach)
+    return (a, b, c - a * x - b * y, d, e, f - d * x - e * y)
+
+
+def _edges(grey):
+    return ndimage.gaussian_gradient_magnitude(np.asarray(grey, np.float32), 1.0)
+
+
+def _correlate_ring(around, wanted, ring):
+    "The correlation inside a ring, at each shift."
+    wanted, n = (wanted - (wanted * ring).sum() / ring.sum()) * ring, ring.sum()
+    pairs = (around, wanted), (around, ring), (around**2, ring)
+    product, mean, square = (signal.correlate(of, kernel, "valid", "fft") for of, kernel in pairs)
+    spread = np.maximum(square - mean**2 / n, 1e-3 * n)
+    return product / np.sqrt(spread * max(1e-3, float((wanted**2).sum())))
+
 # %% ../../nbs/generation/02_placement.ipynb #e33033bb
 def mask_window(
     mask: np.ndarray,  # (height, width) bool, not empty
@@ -319,6 +383,64 @@ def dilate_mask(
         window = mask_window(mask, _MARGIN * max(mask.shape) + 1)
         wide[window] = ndimage.distance_transform_edt(~mask[window]) <= _MARGIN * max(mask.shape)
     return wide
+
+# %% ../../nbs/generation/02_placement.ipynb #a610a570
+def feather_blend(
+    source: np.ndarray,  # (height, width, channels) levels
+    target: np.ndarray,  # the same shape
+    mask: np.ndarray,  # (height, width) bool
+    width: float,  # pixels outside of the mask over which the source fades out
+) -> np.ndarray:  # (height, width, channels) float64
+    "The source's levels inside a mask, as bright as the target around it, with a soft border."
+    source, target = np.float64(source), np.float64(target)
+    away = ndimage.distance_transform_edt(~mask)
+    ring = (away > 0) & (away <= 2 * width + 1)
+    gain = np.clip((target[ring].mean(0) + 8) / (source[ring].mean(0) + 8), 0.7, 1.4) if ring.any() else 1.0
+    weight = np.clip(1 - away / (width + 1), 0, 1)[..., None]
+    return target + weight * (gain * source - target)
+
+# %% ../../nbs/generation/02_placement.ipynb #7a5e0c04
+_FADE = 0.01  # of the longer side: carried pixels fade out over this
+
+
+def carry_defect(
+    example: _Example,
+    affine: tuple,  # six numbers, as `Placement.sample` gives them
+    photograph: Image.Image,  # RGB, the example's
+    image: Image.Image,  # RGB, of a good part
+    blend: Callable = feather_blend,  # a function of source, target, mask and width
+) -> tuple:  # (height, width) bool; rows and columns around it; what is seen there, float64 levels, not clipped
+    "The mask of a real defect in the photograph of another part, and that photograph with the defect."
+    mask, width = warp_mask(example, affine, image.size), _FADE * max(image.size)
+    if not mask.any():
+        return mask, (slice(0, 0), slice(0, 0)), np.zeros((0, 0, 3))
+    rows, columns = window = mask_window(mask, 4 * width + 2)
+    (a, b, c, d, e, f), x, y = affine, columns.start, rows.start
+    size, there = (columns.stop - x, rows.stop - y), (a, b, c + a * x + b * y, d, e, f + d * x + e * y)
+    source = np.asarray(photograph.transform(size, Image.AFFINE, there, Image.BICUBIC))
+    target = np.asarray(image.crop((x, y, columns.stop, rows.stop)), np.float64)
+    return mask, window, blend(source, target, mask[window], width)
+
+# %% ../../nbs/generation/02_placement.ipynb #7a5e0c05
+@dataclass(frozen=True, eq=False)
+class Place:
+    "Where a new defect may be, and the real one that lay so."
+
+    mask: np.ndarray  # (height, width) bool, as real ones are masked
+    region: np.ndarray  # (height, width) bool, the same with the margin around it
+    example: _Example
+    affine: tuple  # six numbers, which carry the example over
+
+    def sketch(
+        self,
+        image: Image.Image,  # RGB, the photograph that was proposed for
+    ) -> Image.Image:  # RGB
+        "The photograph with the real defect carried over: what painting begins with."
+        _, (rows, columns), levels = carry_defect(self.example, self.affine, open_image(self.example.path), image)
+        sketch = image.copy()
+        if levels.size:
+            sketch.paste(Image.fromarray(np.rint(levels.clip(0, 255)).astype(np.uint8)), (columns.start, rows.start))
+        return sketch
 
 # %% ../../nbs/generation/02_placement.ipynb #19ddbd53
 class Places:
@@ -349,24 +471,27 @@ class Places:
         rng: np.random.Generator,  # the only source of chance
     ) -> np.ndarray:  # (height, width) bool
         "A mask for a new defect on a good part, with the margin around it. Raises Unaligned where the part's outline is another one."
-        return self.propose(class_name, image, rng)[1]
+        return self.propose(class_name, image, rng).region
 
     def propose(
         self,
         class_name: str,
         image: Image.Image,  # RGB, of a good part
         rng: np.random.Generator,  # the only source of chance
-    ) -> tuple:  # (height, width) bool each
-        "A mask for a new defect, as real ones are masked, and the same with the margin around it. Raises Unaligned as a call does."
+    ) -> Place:
+        "Where a new defect may be, and which real one lay so. Raises Unaligned as a call does."
         part = self.finder(image)
         lies = self.align(image, part)
         if lies is None:
             raise Unaligned("the outline of this part agrees with that of no other, however it is turned; give photographs of one product")
-        example, affine = self.of(class_name).sample(part, image.size, rng, lies)
+        placement = self.of(class_name)
+        example, affine = placement.sample(part, image.size, rng, lies)
+        settled = _settle(example, affine, image)
+        affine = settled if placement.allows(example, settled, part, image.size) else affine
         mask = _at_least_a_pixel(warp_mask(example, affine, image.size), example, affine)
-        region, over = dilate_mask(mask), any(one.over for one in self.of(class_name).examples)
+        region, over = dilate_mask(mask), any(one.over for one in placement.examples)
         region = _keep_on_part(region, part, image.size, over) if example.on_part > 0.9 and region.any() else region
-        return mask & region, region
+        return Place(mask & region, region, example, affine)
 
     def on_part(
         self,
@@ -378,7 +503,7 @@ class Places:
 
     def digest(self, class_name: str) -> str:  # 16 hexadecimal digits
         "What a class's places follow from, beside the photograph and chance."
-        digest = hashlib.blake2b(b"labels without the margin", digest_size=8)
+        digest = hashlib.blake2b(b"settled, labels without the margin", digest_size=8)
         for example in self.of(class_name).examples:
             digest.update(np.packbits(example.mask).tobytes() + repr((example.mask.shape, example.frame)).encode())
             lies = example.frame.turn, example.frame.mirrored
@@ -418,7 +543,7 @@ def _read_examples(real, finder, align, class_name):
             part = finder(image, mask)
             lies = align(image, part) if mask.any() else None
             others += bool(mask.any()) and lies is None
-            found += [_Example.of(mask, part, lies, sample.path, finder(image))] if lies else []
+            found += [_Example.of(mask, part, lies, sample.path, finder(image), image)] if lies else []
     if others:
         log.warning("%s: %d real defects are left out, whose part's outline agrees with that of no good part", class_name, others)
     if others and not found:

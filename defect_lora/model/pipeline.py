@@ -125,8 +125,11 @@ def check_inputs(
     max_inference_steps: int = 1000,  # that the base's noise schedule has
     guidance_interval: tuple[float, float] = WHOLE,
     cache_interval: int = 1,
+    strength: float = 1.0,
 ) -> None:
     "Refuse what no call can mean."
+    if not 0 < strength <= 1:
+        raise InputError(f"strength {strength}: give a share of the steps, above 0 and up to 1")
     if cache_interval < 1:
         raise InputError(f"cache_interval {cache_interval}: must be at least 1, which remembers nothing between steps")
     if len(guidance_interval) != 2 or not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
@@ -209,6 +212,7 @@ class DefectPipeline(DiffusionPipeline):
         self.base_name, self.size = base_name or base_name_of(model.unet), size or native_size(model.unet, vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=(scale := pixels_per_latent(vae)))
         self.vae_scale_factor, self._interrupt, self._guidance_scale, self._intervals = scale, False, 1.0, (WHOLE, 1)
+        self._skipped = 0  # steps, of a call with less than full strength
         check_size(self.size, size_multiple(model.unet, vae))
         _check_latents(means, (len(self.classes), *self.latent_shape), "means")
 
@@ -255,13 +259,13 @@ class DefectPipeline(DiffusionPipeline):
         return fingerprint(trained, json.dumps(saved_config(model)), model.dtype, self.size)[:16]
 
     def settings(
-        self, num_inference_steps: int, guidance_scale: float, guidance_interval: tuple[float, float] = WHOLE, cache_interval: int = 1
+        self, num_inference_steps: int, guidance_scale: float, guidance_interval: tuple = WHOLE, cache_interval: int = 1, strength=1.0
     ) -> dict:  # for an image's provenance
         "What an image follows from, beside its class and its seed; what is as ever is not named."
         how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, scheduler=type(self.scheduler).__name__)
         how |= dict(model=path_to_name(self.base_name), weights=self.weights())
         new = dict(guidance_interval=list(guidance_interval), dtype=str(self.dtype).removeprefix("torch."), trained_fit=self.trained_fit)
-        new |= dict(grey=self.grey, cache_interval=cache_interval > 1 and cache_interval)
+        new |= dict(grey=self.grey, cache_interval=cache_interval > 1 and cache_interval, strength=strength < 1 and strength)
         return how | {key: value for key, value in new.items() if value not in (list(WHOLE), "float32", "pad", False)}
 
     def to(
@@ -317,18 +321,19 @@ class DefectPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: list[str] = ("latents",),  # what the callback gets: latents, prompt_embeds
         guidance_interval: tuple[float, float] = WHOLE,  # guided from this share of the steps to that; the others cost half
         cache_interval: int = 1,  # the UNet's deep blocks are computed in every so many steps, and remembered between
+        strength: float = 1.0,  # below 1, the last share of the steps alone: init_latents are changed so much, as in image-to-image
     ) -> ImagePipelineOutput | tuple:  # its images
         "Generate images for each class label. Raises InputError."
         labels = [label for label in class_ids(class_labels, self.classes) for _ in range(num_images_per_class)]
         negative = None if negative_class is None else _class_id(negative_class, self.classes)
-        check_inputs(
-            output_type, num_inference_steps, batch_size, guidance_scale, self.max_inference_steps, guidance_interval, cache_interval
-        )
+        most = self.max_inference_steps
+        check_inputs(output_type, num_inference_steps, batch_size, guidance_scale, most, guidance_interval, cache_interval, strength)
         callback = _callback_of(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         rows = zip(labels, make_generators(len(labels), generator, seeds), *_starts(self, labels, latents, init_latents), strict=True)
         batches = list(in_batches(list(rows), batch_size))
         _bring(self.model)
-        bar = _bar(self, len(batches) * num_inference_steps, progress)
+        self._skipped = num_inference_steps - max(1, int(num_inference_steps * strength))
+        bar = _bar(self, len(batches) * (num_inference_steps - self._skipped), progress)
         with bar, evaluating(self.model), self.model.merged(), self.model.autocast():
             self._interrupt, self._guidance_scale, self._intervals = False, guidance_scale, (guidance_interval, cache_interval)
             clean = [self._denoise(*zip(*batch, strict=True), num_inference_steps, negative, callback, bar) for batch in batches]
@@ -338,12 +343,12 @@ class DefectPipeline(DiffusionPipeline):
 
     def _denoise(self, labels, generators, noise, init_latents, num_inference_steps, negative, callback, bar):
         "From noise to the clean latents of a batch."
-        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
+        timesteps = _set_timesteps(self, num_inference_steps)
         embeds = _embed(self.model, labels, self._guidance_scale > 1, negative)
         latents = self.prepare_latents(generators, *(None if rows[0] is None else torch.stack(rows) for rows in (noise, init_latents)))
-        for guided, steps in groupby(enumerate(self.scheduler.timesteps), partial(_guides, self)):
+        for guided, steps in groupby(enumerate(timesteps), partial(_guides, self, len(timesteps))):
             mine = embeds if guided else embeds[-len(labels) :]
-            with self.model.conditioned(mine, guided, self.scheduler.timesteps, self._intervals[1]):
+            with self.model.conditioned(mine, guided, timesteps, self._intervals[1]):
                 for step, t in steps:
                     if not self._interrupt:
                         latents = self._step(self._predict(latents, t, mine), t, latents, generators)
@@ -364,7 +369,8 @@ class DefectPipeline(DiffusionPipeline):
         noise = randn_tensor(shape, generator=list(generators), **place) if latents is None else latents.to(**place)
         if init_latents is None:
             return noise * self.scheduler.init_noise_sigma
-        return self.scheduler.add_noise(init_latents.to(noise), noise, self.scheduler.timesteps[:1].expand(len(noise)))
+        first = self.scheduler.timesteps[self._skipped : self._skipped + 1]
+        return self.scheduler.add_noise(init_latents.to(noise), noise, first.expand(len(noise)))
 
     def _predict(self, latents, t, embeds):
         "The UNet's prediction, guided if embeds hold what to guide away from too."
@@ -454,9 +460,17 @@ def _config_of(pipe):
     return dict(base=pipe.base_name, classes=pipe.classes, size=pipe.size, unet=saved_config(pipe.model), scheduler=scheduler) | known
 
 
-def _guides(pipe, numbered):
-    "Is a step, (number, timestep), guided?"
-    first, last = (share * len(pipe.scheduler.timesteps) for share in pipe._intervals[0])
+def _set_timesteps(pipe, num_inference_steps):
+    "Those of the steps that are taken."
+    pipe.scheduler.set_timesteps(num_inference_steps, device=pipe.device)
+    if pipe._skipped and hasattr(pipe.scheduler, "set_begin_index"):
+        pipe.scheduler.set_begin_index(pipe._skipped)
+    return pipe.scheduler.timesteps[pipe._skipped :]
+
+
+def _guides(pipe, count, numbered):
+    "Is a step, (number, timestep), one of so many, guided?"
+    first, last = (share * count for share in pipe._intervals[0])
     return pipe._guidance_scale > 1 and first - 1e-6 <= numbered[0] < last - 1e-6
 
 

@@ -23,7 +23,7 @@ from ..data.images import mask_to_image, open_image, size_within
 from ..data.layouts import find_good_parts
 from ..evaluation.report import percent
 from ..generation.image_set import defect_names
-from ..generation.painting import GUIDANCE, paint_images
+from ..generation.painting import GUIDANCE, GUIDED, paint_images
 from ..generation.pairs import add_pair
 from ..generation.placement import Places
 from ..model.pipeline import FAST_STEPS, DefectPipeline
@@ -245,7 +245,7 @@ class PaintWidget(GeneratingPanel):
             )[0]
             good = Path(self.good[self.photograph.value - 1]).name
             row = dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed, good=good)
-            self._show_pair(pair, row | self.pipeline.settings(*how))
+            self._show_pair(pair, row | self.pipeline.settings(*how, GUIDED))
         except (Stopped, KeyboardInterrupt):
             self.say("Stopped; nothing was painted.")
 

@@ -42,7 +42,7 @@ from defect_lora.generation.pasting import paste_defects
 from defect_lora.generation.sampling import generate_images
 from defect_lora.training.config import TrainConfig
 from defect_lora.training.trainer import Trainer
-from defect_lora.usefulness.classification import FeatureClassifier, NetworkClassifier
+from defect_lora.usefulness.classification import FeatureClassifier, NetworkClassifier, resnet34_classifier
 from defect_lora.usefulness.fitting import Mix, check_overlap, make_arms
 from defect_lora.usefulness.segmentation import fit_segmenter, pixel_scores, predict_histograms
 
@@ -272,6 +272,11 @@ class Leg:
         train, test, labels = self.classes_of(arm, mix)
         return accuracy_of(self.features()(train, test, len(CLASSES), self.seed), labels)
 
+    def resnet34(self, arm, mix):
+        "Accuracy of the field's network, on ImageNet's weights where they can be had."
+        train, test, labels = self.classes_of(arm, mix)
+        return accuracy_of(resnet34_classifier(steps=self.options.resnet34_steps)(train, test, len(CLASSES), self.seed), labels)
+
     def segmenter(self, arm, mix):
         "Average precision over the pixels of a small U-Net from scratch."
         real, test = few(self.images, self.seed, self.work), held_out(self.seed, self.work)
@@ -303,16 +308,18 @@ def sets_of(arm, others):
 
 # What is run, in which order, and what it costs
 
-CONSUMERS = ("frozen", "small", "segmenter")
+CONSUMERS = ("frozen", "small", "resnet34", "segmenter")
 FIRST = {  # consumer -> arms of the first round
     "frozen": ("real", "paste", "ours painted", "ours paste + painted", "ours paste + chosen"),
     "small": ("real", "paste", "ours paste + painted"),
+    "resnet34": ("real", "paste", "ours paste + painted"),
     "segmenter": ("real", "paste", "ours painted", "ours paste + painted"),
 }
 PILOTED = "ours paste + painted"  # the arm that uses are chosen on: the others of an inspection model follow it
 SECONDS = dict(
     frozen=5,
     small=16,
+    resnet34=5,
     segmenter=0.065,
     train=1.2,
     painted=5,
@@ -330,13 +337,19 @@ SECONDS = dict(
 
 def seconds_of(what, options):
     "What one training, or one set, takes."
-    times = dict(segmenter=options.segmenter_steps, train=options.updates, painted=options.painted, generated=options.painted)
+    times = dict(
+        resnet34=options.resnet34_steps,
+        segmenter=options.segmenter_steps,
+        train=options.updates,
+        painted=options.painted,
+        generated=options.painted,
+    )
     return SECONDS[what] * times.get(what, 1)
 
 
 def uses_of(consumer):
     "The uses that can be told apart by a consumer."
-    return dict(frozen=("half", "union"), segmenter=("half", "union", "pretrain"), small=tuple(USES))[consumer]
+    return tuple(USES) if consumer == "small" else ("half", "union", "pretrain") if consumer == "segmenter" else ("half", "union")
 
 
 def pilot_cells(options):
@@ -454,7 +467,7 @@ def with_others(found, earlier):
 
 def steps_of(consumer, options):
     "Of an inspection model's training; frozen features have none."
-    return dict(small=options.classifier_steps, segmenter=options.segmenter_steps).get(consumer)
+    return dict(small=options.classifier_steps, resnet34=options.resnet34_steps, segmenter=options.segmenter_steps).get(consumer)
 
 
 def scores_by_steps(options):
@@ -514,7 +527,8 @@ def parse(args=None):
     parser.add_argument("--seeds", type=int, default=10, help="paired seeds")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--work", type=Path, required=True, help="folder of everything that is made; a stopped run goes on in it")
-    parser.add_argument("--consumers", nargs="+", choices=CONSUMERS, default=list(CONSUMERS))
+    few = [name for name in CONSUMERS if name != "resnet34"]
+    parser.add_argument("--consumers", nargs="+", choices=CONSUMERS, default=few, help="resnet34 wants a GPU")
     parser.add_argument(
         "--arm",
         action="append",
@@ -529,6 +543,7 @@ def parse(args=None):
     )
     parser.add_argument("--use", action="append", default=[], metavar="CONSUMER=USE", help="a use that is known, instead of pilots")
     parser.add_argument("--classifier-steps", type=int, default=450)
+    parser.add_argument("--resnet34-steps", type=int, default=600)
     parser.add_argument("--segmenter-steps", type=int, default=2000)
     parser.add_argument("--updates", type=int, default=UPDATES, help="of the generator's training; take another --work with another number")
     parser.add_argument("--painted", type=int, default=PAINTED, help="painted pairs, and generated images, of a class; likewise")
