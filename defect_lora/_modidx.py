@@ -1245,6 +1245,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'defect_lora/generation/painting.py'),
                                                  'defect_lora.generation.painting._bytes_of': ( 'generation/painting.html#_bytes_of',
                                                                                                 'defect_lora/generation/painting.py'),
+                                                 'defect_lora.generation.painting._check_sketches': ( 'generation/painting.html#_check_sketches',
+                                                                                                      'defect_lora/generation/painting.py'),
                                                  'defect_lora.generation.painting._check_targets': ( 'generation/painting.html#_check_targets',
                                                                                                      'defect_lora/generation/painting.py'),
                                                  'defect_lora.generation.painting._decode_levels': ( 'generation/painting.html#_decode_levels',

@@ -210,13 +210,21 @@ def paint_images(
     check_inputs("pil", num_inference_steps, batch_size, guidance_scale, pipe.max_inference_steps, guidance_interval, strength=strength)
     targets = _check_targets(images, masks, labels, seeds)
     columns = [encoded or [encode_photograph(pipe, image) for image, *_ in targets]]
-    columns += [] if sketches is None else [[encode_photograph(pipe, image) for image in sketches]]
+    columns += [] if sketches is None else [[encode_photograph(pipe, sketch) for sketch in _check_sketches(sketches, targets)]]
     targets = list(zip(*zip(*targets), *columns, strict=True))
     good = next((name for name in pipe.classes if is_good(name)), None)
     sampling = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, guidance_interval=guidance_interval)
     sampling |= dict(negative_class=good, progress=progress, strength=1.0 if sketches is None else strength)
     batches = (map(list, zip(*batch)) for batch in in_batches(targets, batch_size))
     return [pair for batch in batches for pair in paint_batch(pipe, *batch, callback=callback_on_step_end, **sampling)]
+
+
+def _check_sketches(sketches, targets):
+    "RGB sketches; refuses those that do not belong to their photographs."
+    sizes = [image.size for image, *_ in targets]
+    if [getattr(sketch, "size", None) for sketch in sketches] != sizes:
+        raise InputError(f"{len(sketches)} sketches for {len(sizes)} photographs: give a PIL image for each, of its size")
+    return map(to_rgb, sketches)
 
 
 def _check_targets(images, masks, labels, seeds):
