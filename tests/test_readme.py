@@ -181,6 +181,10 @@ def test_readme_quotes_the_study():
     found = json.loads((ROOT / "nbs" / "studies" / "results" / "drawn_cables.json").read_text())
     shares = [found[f"tuned, seed {seed}"]["class_accuracy"]["value"] for seed in range(3)]
     assert f"reaches {100 * min(shares):.0f} to {100 * max(shares):.0f} %" in readme
+    said = (ROOT / "nbs" / "tutorials" / "02_your_photographs.ipynb").read_text()
+    mean = {name: fmean(found[f"tuned, seed {seed}"]["per_class"][name] for seed in range(3)) for name in ("missing_cable", "missing_wire")}
+    assert f"{100 * min(shares):.0f} to {100 * max(shares):.0f} % of the tiny base's new images" in said
+    assert f"of a missing cable {100 * mean['missing_cable']:.0f} %, of a missing wire {100 * mean['missing_wire']:.0f} %" in said
     tried = [row["class_accuracy"]["value"] for name, row in found.items() if name.startswith("tuned in up to four tries, seed ")]
     assert len(tried) == 3 and f"{100 * min(tried):.0f} to {100 * max(tried):.0f} % with such tries" in readme
     assert len(re.findall(r"\S+", readme)) < 1000
