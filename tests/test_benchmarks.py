@@ -84,8 +84,8 @@ def test_what_is_ready_for_a_gpu_is_rehearsed(tmp_path):
 @pytest.mark.parametrize("count", [10, 20, 25, 50])
 def test_passes_are_those_of_the_pipeline(count):
     for interval in (steps.WHOLE, steps.NONE, (0.0, 0.5), (0.2, 0.8)):
-        pipe = SimpleNamespace(scheduler=SimpleNamespace(timesteps=range(count)), _intervals=(interval, 1), _guidance_scale=2.0)
-        assert steps.passes(count, interval) == count + sum(_guides(pipe, (step, None)) for step in range(count))
+        pipe = SimpleNamespace(_intervals=(interval, 1), _guidance_scale=2.0)
+        assert steps.passes(count, interval) == count + sum(_guides(pipe, count, (step, None)) for step in range(count))
 
 
 def test_a_section_counts_what_no_section_inside_does(monkeypatch):

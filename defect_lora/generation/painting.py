@@ -135,7 +135,8 @@ def _blend_background(
     tensors: dict,
 ) -> dict:
     "After a step: outside the mask, the photograph as noisy as the latents are now."
-    later = pipe.scheduler.timesteps[pipe.scheduler.timesteps < t][:1]
+    place = pipe.skipped_steps + step + 1
+    later = pipe.scheduler.timesteps[place : place + 1]
     known = pipe.scheduler.add_noise(before, noise, later.expand(len(before))) if len(later) else before
     latents = torch.where(inside, tensors["latents"], known)
     return {"latents": latents} | ((callback and callback(pipe, step, t, {"latents": latents})) or {})

@@ -212,7 +212,7 @@ class DefectPipeline(DiffusionPipeline):
         self.base_name, self.size = base_name or base_name_of(model.unet), size or native_size(model.unet, vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=(scale := pixels_per_latent(vae)))
         self.vae_scale_factor, self._interrupt, self._guidance_scale, self._intervals = scale, False, 1.0, (WHOLE, 1)
-        self._skipped = 0  # steps, of a call with less than full strength
+        self.skipped_steps = 0  # steps, of a call with less than full strength
         check_size(self.size, size_multiple(model.unet, vae))
         _check_latents(means, (len(self.classes), *self.latent_shape), "means")
 
@@ -332,8 +332,8 @@ class DefectPipeline(DiffusionPipeline):
         rows = zip(labels, make_generators(len(labels), generator, seeds), *_starts(self, labels, latents, init_latents), strict=True)
         batches = list(in_batches(list(rows), batch_size))
         _bring(self.model)
-        self._skipped = num_inference_steps - max(1, int(num_inference_steps * strength))
-        bar = _bar(self, len(batches) * (num_inference_steps - self._skipped), progress)
+        self.skipped_steps = num_inference_steps - max(1, int(num_inference_steps * strength))
+        bar = _bar(self, len(batches) * (num_inference_steps - self.skipped_steps), progress)
         with bar, evaluating(self.model), self.model.merged(), self.model.autocast():
             self._interrupt, self._guidance_scale, self._intervals = False, guidance_scale, (guidance_interval, cache_interval)
             clean = [self._denoise(*zip(*batch, strict=True), num_inference_steps, negative, callback, bar) for batch in batches]
@@ -369,7 +369,7 @@ class DefectPipeline(DiffusionPipeline):
         noise = randn_tensor(shape, generator=list(generators), **place) if latents is None else latents.to(**place)
         if init_latents is None:
             return noise * self.scheduler.init_noise_sigma
-        first = self.scheduler.timesteps[self._skipped : self._skipped + 1]
+        first = self.scheduler.timesteps[self.skipped_steps : self.skipped_steps + 1]
         return self.scheduler.add_noise(init_latents.to(noise), noise, first.expand(len(noise)))
 
     def _predict(self, latents, t, embeds):
@@ -463,9 +463,9 @@ def _config_of(pipe):
 def _set_timesteps(pipe, num_inference_steps):
     "Those of the steps that are taken."
     pipe.scheduler.set_timesteps(num_inference_steps, device=pipe.device)
-    if pipe._skipped and hasattr(pipe.scheduler, "set_begin_index"):
-        pipe.scheduler.set_begin_index(pipe._skipped)
-    return pipe.scheduler.timesteps[pipe._skipped :]
+    if pipe.skipped_steps and hasattr(pipe.scheduler, "set_begin_index"):
+        pipe.scheduler.set_begin_index(pipe.skipped_steps)
+    return pipe.scheduler.timesteps[pipe.skipped_steps :]
 
 
 def _guides(pipe, count, numbered):
