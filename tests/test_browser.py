@@ -43,7 +43,7 @@ from defect_lora.widgets.paint import PaintWidget
 torch.manual_seed(0)
 base, real = load_base("tiny"), DefectSpectrumDataset(write_cables("photographs", per_class=2, size=128), size=128)
 pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name)
-panel = PaintWidget(pipe, real, real, num_inference_steps=4, guidance_scale=15)
+panel = PaintWidget(pipe, real, real, num_inference_steps=2, guidance_scale=15)
 panel.class_name.value = "missing_cable"
 panel"""
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

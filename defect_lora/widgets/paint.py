@@ -23,10 +23,10 @@ from ..data.images import mask_to_image, open_image, size_within
 from ..data.layouts import find_good_parts
 from ..evaluation.report import percent
 from ..generation.image_set import defect_names
-from ..generation.painting import GUIDANCE, GUIDED, paint_images
+from ..generation.painting import GUIDANCE, paint_images
 from ..generation.pairs import add_pair
 from ..generation.placement import Places
-from ..model.pipeline import FAST_STEPS, DefectPipeline
+from ..model.pipeline import FAST_STEPS, WHOLE, DefectPipeline
 from .panel import GeneratingPanel, Stopped, action_button, encode_image, field, picture, wrapping_row
 
 # %% ../../nbs/widgets/02_paint.ipynb #7dc59276
@@ -240,12 +240,12 @@ class PaintWidget(GeneratingPanel):
                 raise InputError("nothing is marked; draw on the photograph with the mouse, or press Propose a place")
             self.bar.value, self.bar.max = 0, how[0]
             self.say(f"Painting {name} ...")
-            pair = paint_images(
-                self.pipeline, [image], [mask], name, *how, seeds=[seed], progress=False, callback_on_step_end=self.on_step_end
-            )[0]
+            more = dict(seeds=[seed], progress=False, callback_on_step_end=self.on_step_end)
+            more |= dict(guidance_interval=WHOLE)  # to the end, so that a small mark shows something; the slider weakens it
+            pair = paint_images(self.pipeline, [image], [mask], name, *how, **more)[0]
             good = Path(self.good[self.photograph.value - 1]).name
             row = dict(class_name=name, class_id=self.pipeline.classes.index(name), seed=seed, good=good)
-            self._show_pair(pair, row | self.pipeline.settings(*how, GUIDED))
+            self._show_pair(pair, row | self.pipeline.settings(*how))
         except (Stopped, KeyboardInterrupt):
             self.say("Stopped; nothing was painted.")
 
