@@ -36,14 +36,11 @@ def main():
     pipe = DefectPipeline(ClassConditionedUNet(base.unet, len(CLASSES)).eval(), base.vae, base.scheduler, CLASSES, base.name).fast()
     good, _, masks = zip(*(render_pair("missing_cable", i, 128) for i in range(args.images)))
     masks, labels, seeds = [np.asarray(mask) > 0 for mask in masks], ["missing_cable"] * args.images, list(range(args.images))
+    same = dict(seeds=seeds, progress=False, guidance_interval=WHOLE)
     work = {
         "generating": lambda: pipe(labels, args.steps, 5.0, seeds=seeds, negative_class="good", progress=False),
-        "painting": lambda: paint_images(
-            pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, guidance_interval=WHOLE
-        ),
-        "again": lambda: paint_images(
-            pipe, list(good), masks, labels, args.steps, 5.0, seeds=seeds, progress=False, encoded=encoded, guidance_interval=WHOLE
-        ),
+        "painting": lambda: paint_images(pipe, list(good), masks, labels, args.steps, 5.0, **same),
+        "again": lambda: paint_images(pipe, list(good), masks, labels, args.steps, 5.0, encoded=encoded, **same),
     }
     encoded, found = [encode_photograph(pipe, image) for image in good], {name: [] for name in work}
     for turn in range(args.rounds + 1):

@@ -224,7 +224,7 @@ def _part(config, kind):
 class Pairs:
     "Defects painted into photographs of good parts, with their masks, for segmenters."
 
-    pairs: bool = False  # paint pairs of image and mask, with COCO's annotations.json; --guidance-scale is then 5 by default
+    pairs: bool = False  # paint pairs of image and mask, with annotations.json; --guidance-scale is then 5, and half of the steps are taken
     good: str | None = None  # folder of photographs of good parts to paint into; those of the real images by default
     real: str | None = None  # folder of real images with masks, which say where defects lie; what the run was trained on by default
     category: str | None = None  # product, where --real holds several

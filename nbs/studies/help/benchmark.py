@@ -349,7 +349,7 @@ def seconds_of(what, options):
 
 def uses_of(consumer):
     "The uses that can be told apart by a consumer."
-    return tuple(USES) if consumer == "small" else ("half", "union", "pretrain") if consumer == "segmenter" else ("half", "union")
+    return dict(segmenter=("half", "union", "pretrain"), small=tuple(USES)).get(consumer, ("half", "union"))
 
 
 def pilot_cells(options):
@@ -527,8 +527,9 @@ def parse(args=None):
     parser.add_argument("--seeds", type=int, default=10, help="paired seeds")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--work", type=Path, required=True, help="folder of everything that is made; a stopped run goes on in it")
-    few = [name for name in CONSUMERS if name != "resnet34"]
-    parser.add_argument("--consumers", nargs="+", choices=CONSUMERS, default=few, help="resnet34 wants a GPU")
+    parser.add_argument(
+        "--consumers", nargs="+", choices=CONSUMERS, default=[name for name in CONSUMERS if name != "resnet34"], help="resnet34 wants a GPU"
+    )
     parser.add_argument(
         "--arm",
         action="append",
